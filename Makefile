@@ -1,0 +1,40 @@
+# Every verb sets itself up from a fresh clone with nothing but Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup train test stress check format bench
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Covary needs Python >= 3.11; $(PYTHON) is older. Fix: make PYTHON=python3.11 setup"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Trains the two-angle task with PPO and a full covariance; a new folder under runs/ each time.
+train: setup
+	$(BIN)/python examples/heliostat.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+# The long studies that `make test` leaves out.
+stress: setup
+	$(BIN)/python -m pytest -m slow
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The published numbers: overhead beside Stable-Baselines3, then every row of the table of returns.
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/returns.py
