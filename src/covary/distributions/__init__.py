@@ -1,0 +1,24 @@
+"""Exact densities on action spaces: pure PyTorch, usable without the rest of Covary.
+
+geometry = Geometry.box(low, high, periodic=(0,))
+density = BoxNormal(loc, scale_tril=tril, geometry=geometry)
+action, log_prob = density.sample_and_log_prob()
+"""
+
+from covary.distributions.box_normal import BoxNormal, Drawn, latent_kl
+from covary.distributions.categorical import Categorical
+from covary.distributions.geometry import Bounds, Geometry, Kind
+from covary.distributions.scalar import log_ndtr, wrapped_normal_entropy, wrapped_normal_log_prob
+
+__all__ = [
+    "Bounds",
+    "BoxNormal",
+    "Categorical",
+    "Drawn",
+    "Geometry",
+    "Kind",
+    "latent_kl",
+    "log_ndtr",
+    "wrapped_normal_entropy",
+    "wrapped_normal_log_prob",
+]

@@ -1,0 +1,339 @@
+"""A multivariate normal carried onto a box: free, squashed, half-bounded, wrapped and clipped dimensions under one
+diagonal or full covariance, as a torch distribution. `joint` has the mathematics, `geometry` the maps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints, register_kl
+
+from covary.distributions.geometry import Geometry
+from covary.distributions.joint import (
+    diagonal_entropy,
+    diagonal_log_prob,
+    full_entropy,
+    full_log_prob,
+    marginal_scale,
+    whiten,
+)
+from covary.distributions.scalar import censored_moments, expected_sigmoid, expected_softplus, shortest_arc
+
+
+class Drawn(NamedTuple):
+    """What one forward map gives: the action, the latent it came from (for a wrapped dimension its angle), and the
+    log-probability of the action."""
+
+    action: Tensor
+    latent: Tensor
+    log_prob: Tensor
+
+
+class _BoxSupport(constraints.Constraint):
+    """The closed box, any real number on a wrapped dimension; unclipped Gaussians take any."""
+
+    is_discrete = False
+    event_dim = 1
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+
+    def check(self, value: Tensor) -> Tensor:
+        c = self.geometry.constants(value)
+        held = torch.tensor([kind not in ("free", "wrap") for kind in self.geometry.kinds], device=value.device)
+        return (value.isfinite() & (~held | ((value >= c.low) & (value <= c.high)))).all(-1)
+
+    def __repr__(self) -> str:
+        return f"box({self.geometry})"
+
+
+class BoxNormal(Distribution):
+    """A multivariate normal latent carried onto a box, dimension by dimension (see `Geometry`).
+
+    Args:
+        loc: (*B, D) mean of the latent: raw units; radians for wrapped dimensions.
+        scale: (*B, D) standard deviations of independent latents; or one of the two below.
+        scale_tril: (*B, D, D) lower Cholesky factor of the latent's covariance, rows in natural order.
+        covariance_matrix: (*B, D, D) the latent's covariance.
+        factor: (*B, D, D) lower Cholesky factor with rows in `geometry.order`, for networks that output one: nothing
+            has to be factored again.
+        geometry: what each dimension is; all free when left out, which is torch's MultivariateNormal.
+
+    Raises:
+        ValueError: not exactly one covariance, shapes that do not fit, values that are not finite or no covariance
+            (unless validate_args is False), or a full covariance on a geometry where no exact density exists.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (checked below, with better messages)
+    has_rsample = True
+
+    def __init__(
+        self,
+        loc: Tensor,
+        scale: Tensor | None = None,
+        *,
+        scale_tril: Tensor | None = None,
+        covariance_matrix: Tensor | None = None,
+        factor: Tensor | None = None,
+        geometry: Geometry | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        given = {
+            name: value
+            for name, value in (
+                ("scale", scale),
+                ("scale_tril", scale_tril),
+                ("covariance_matrix", covariance_matrix),
+                ("factor", factor),
+            )
+            if value is not None
+        }
+        if len(given) != 1:
+            raise ValueError(
+                "BoxNormal takes exactly one of scale, scale_tril, covariance_matrix and factor.\n"
+                f"  given: {', '.join(given) or 'none'}"
+            )
+        ((name, spread),) = given.items()
+        if (
+            loc.dim() < 1
+            or spread.shape[-1:] != loc.shape[-1:]
+            or (name != "scale" and spread.shape[-2:] != (loc.shape[-1],) * 2)
+        ):
+            wanted = "(*B, D)" if name == "scale" else "(*B, D, D)"
+            raise ValueError(
+                f"loc is (*B, D) and {name} {wanted}.\n  given: {tuple(loc.shape)} and {tuple(spread.shape)}"
+            )
+        d = loc.shape[-1]
+        self.geometry = geometry or Geometry(("free",) * d, (-math.inf,) * d, (math.inf,) * d)
+        if self.geometry.dim != d:
+            raise ValueError(f"The geometry has {self.geometry.dim} dimensions, loc has {d}.")
+        if name != "scale":
+            self.geometry.check_full()
+        batch = torch.broadcast_shapes(loc.shape[:-1], spread.shape[: -1 if name == "scale" else -2])
+        super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
+        if self._validate_args:
+            _check(loc, name, spread)
+        self.loc = loc.expand(*batch, d)
+        self._scale = spread if name == "scale" else None
+        self._factor = None if name == "scale" else self._in_order(name, spread)
+
+    def _in_order(self, name: str, spread: Tensor) -> Tensor:
+        """A Cholesky factor with its rows in `geometry.order`."""
+        natural = self.geometry.order == tuple(range(self.geometry.dim))
+        order = self.geometry.constants(spread).order
+        if name == "factor" or (name == "scale_tril" and natural):
+            return spread
+        if name == "covariance_matrix":
+            return torch.linalg.cholesky(spread if natural else spread[..., order, :][..., order])
+        # (P L)^T = Q R, so P L L^T P^T = R^T R: no squaring, so nothing is lost where scales differ widely.
+        upper = torch.linalg.qr(spread[..., order, :].mT).R
+        return (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> BoxNormal:
+        new = self._get_checked_instance(BoxNormal, _instance)  # type: ignore[attr-defined]
+        new.geometry, new._scale, new._factor = self.geometry, self._scale, self._factor
+        new.loc = self.loc.expand(torch.Size(batch_shape) + self.event_shape)
+        super(BoxNormal, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    # --- parameters
+
+    @property
+    def scale(self) -> Tensor:
+        """(*B, D) standard deviations of the latent."""
+        scale = self._scale if self._factor is None else marginal_scale(self._factor, self.geometry)
+        assert scale is not None
+        return scale.expand(self.loc.shape)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """(*B, D, D) the latent's covariance, in natural order."""
+        if self._factor is None:
+            return torch.diag_embed(self.scale.square())
+        rows = self._factor[..., self.geometry.constants(self.loc).unorder, :]
+        return (rows @ rows.mT).expand(*self.batch_shape, -1, -1)
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """(*B, D, D) lower Cholesky factor of the latent's covariance, in natural order."""
+        if self._factor is None:
+            return torch.diag_embed(self.scale)
+        if self.geometry.order == tuple(range(self.geometry.dim)):
+            return self._factor.expand(*self.batch_shape, -1, -1)
+        upper = torch.linalg.qr(self._factor[..., self.geometry.constants(self.loc).unorder, :].mT).R
+        lower = (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
+        return lower.expand(*self.batch_shape, -1, -1)
+
+    @property
+    def support(self) -> constraints.Constraint:  # type: ignore[override]
+        return _BoxSupport(self.geometry)
+
+    # --- sampling and scoring
+
+    def draw(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Drawn:
+        """An action, its latent and its log-probability from one forward map; all reparametrised.
+
+        noise: (S*, B*, D) standard normal numbers; torch's own generator when left out.
+        """
+        shape = self._extended_shape(torch.Size(sample_shape))
+        if noise is None:
+            noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        elif noise.shape != shape:
+            raise ValueError(f"noise is (S*, B*, D) = {tuple(shape)}.\n  given: {tuple(noise.shape)}")
+        if self._factor is None:
+            assert self._scale is not None
+            u = self.loc + self._scale * noise
+        else:
+            u = (
+                self.loc
+                + (self._factor @ noise.unsqueeze(-1)).squeeze(-1)[..., self.geometry.constants(self.loc).unorder]
+            )
+        latent = self.geometry.to_latent(u)
+        return Drawn(self.geometry.to_action(latent), latent, self.log_prob_latent(latent))
+
+    def sample_and_log_prob(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(S*, B*, D) action and (S*, B*) log-probability, scored from its latent: exact at saturation."""
+        action, _, log_prob = self.draw(sample_shape, noise=noise)
+        return action, log_prob
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.draw(sample_shape).action
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(S*, B*, D) action -> (S*, B*). An action at a bound is scored as the nearest number inside."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self.log_prob_latent(self.geometry.from_action(value))
+
+    def log_prob_latent(self, latent: Tensor) -> Tensor:
+        """Log-probability of the action whose latent is given. (S*, B*, D) -> (S*, B*)."""
+        if self._factor is None:
+            assert self._scale is not None
+            return diagonal_log_prob(latent, self.loc, self._scale, self.geometry)
+        return full_log_prob(latent, self.loc, self._factor, self.geometry)
+
+    def entropy(self) -> Tensor:
+        """(B*,) nats, of the action that is executed (of the unclipped Gaussian for free dimensions)."""
+        if self._factor is None:
+            return diagonal_entropy(self.loc, self.scale, self.geometry)
+        return full_entropy(self.loc, self._factor, self.geometry).expand(self.batch_shape)
+
+    # --- points
+
+    @property
+    def mean(self) -> Tensor:
+        """(B*, D) expected action; for a wrapped dimension the circular mean. Error below 1e-6."""
+        parts = self.median.clone()
+        scale = self.scale
+        for group in self.geometry.constants(self.loc).groups:
+            k: Any = slice(None) if group.columns is None else group.columns
+            m, s = self.loc[..., k], scale[..., k]
+            if group.kind == "squash":
+                parts[..., k] = group.low + group.width * expected_sigmoid(m, s)
+            elif group.kind == "half":
+                parts[..., k] = group.edge + group.sign * expected_softplus(m, s)
+            elif group.kind == "clip":
+                parts[..., k] = censored_moments(m, s, group.low, group.high)[0]
+        return parts
+
+    @property
+    def median(self) -> Tensor:
+        """(B*, D) median of each dimension: the image of loc (the circular median of a wrapped dimension)."""
+        return self.geometry.to_action(self.geometry.to_latent(self.loc))
+
+    @property
+    def mode(self) -> Tensor:
+        if self.geometry.columns("squash", "half", "clip"):
+            raise NotImplementedError(
+                "The mode of a squashed, half-bounded or clipped dimension has no closed form (there may be two).\n"
+                "  fix: use `median`, the image of loc, which is what a deterministic policy executes"
+            )
+        return self.median
+
+    @property
+    def variance(self) -> Tensor:
+        if set(self.geometry.kinds) != {"free"}:
+            raise NotImplementedError(
+                "The variance of the action is not computed on bounded dimensions.\n"
+                "  fix: `covariance_matrix` is that of the latent; the action's own comes from samples"
+            )
+        return self.scale.square()
+
+    @property
+    def deterministic_action(self) -> Tensor:
+        """(B*, D) what a deterministic policy executes: the median."""
+        return self.median
+
+    def __repr__(self) -> str:
+        kind = "diagonal" if self._factor is None else "full"
+        kinds = ", ".join(self.geometry.kinds)
+        return f"BoxNormal({kind} covariance, ({kinds}), batch_shape={tuple(self.batch_shape)})"
+
+
+def _check(loc: Tensor, name: str, spread: Tensor) -> None:
+    """Raises ValueError unless the parameters make a Gaussian."""
+    for label, tensor in (("loc", loc), (name, spread)):
+        if not tensor.isfinite().all():
+            at = tuple(int(i) for i in (~tensor.isfinite()).nonzero()[0])
+            raise ValueError(
+                f"{label} must be finite.\n  given: {tensor[at].item()} at index {at}\n"
+                "  cause: a network that has diverged, or an observation that is not finite"
+            )
+    if name == "covariance_matrix":
+        symmetric = torch.allclose(spread, spread.mT, rtol=1e-4, atol=1e-6)
+        if not symmetric or bool(torch.linalg.cholesky_ex(spread).info.any()):
+            raise ValueError(
+                "covariance_matrix must be symmetric and positive definite.\n"
+                f"  given: {spread.detach()}\n"
+                "  fix:   let the network give a Cholesky factor with a positive diagonal, scale_tril="
+            )
+        return
+    diagonal = spread if name == "scale" else spread.diagonal(dim1=-2, dim2=-1)
+    if not (diagonal > 0).all():
+        raise ValueError(
+            f"{'scale' if name == 'scale' else 'The diagonal of ' + name} must be positive.\n"
+            f"  given: {float(diagonal.min())}\n  fix:   pass the network's output through exp or softplus"
+        )
+    if name != "scale" and spread.triu(1).any():
+        raise ValueError(f"{name} must be lower triangular.\n  fix:   torch.tril(...), or covariance_matrix=")
+
+
+# ---------------------------------------------------------------------------------------------------------- KL
+
+
+def latent_kl(p: BoxNormal, q: BoxNormal) -> Tensor:
+    """KL(p || q) in nats between the latent Gaussians, (B*,), the mean difference taken on the shortest arc in wrapped
+    dimensions. It bounds the KL of the actions from above, and equals it where nothing is wrapped or clipped."""
+    g = p.geometry
+    if g != q.geometry:
+        raise ValueError("latent_kl compares two densities on one geometry.")
+    difference = p.loc - q.loc
+    if wrapped := g.columns("wrap"):
+        mask = torch.zeros(g.dim, dtype=torch.bool, device=difference.device)
+        mask[list(wrapped)] = True
+        difference = torch.where(mask, shortest_arc(difference), difference)
+    if p._factor is None and q._factor is None:
+        ratio = (p.scale / q.scale).square()
+        return 0.5 * (ratio + (difference / q.scale).square() - 1 - ratio.log()).sum(-1)
+    order = g.constants(difference).order
+    p_tril = torch.diag_embed(p.scale[..., order]) if p._factor is None else p._factor
+    q_tril = torch.diag_embed(q.scale[..., order]) if q._factor is None else q._factor
+    trace = torch.linalg.solve_triangular(q_tril, p_tril, upper=False).square().sum((-2, -1))
+    log_det = (q_tril.diagonal(dim1=-2, dim2=-1).log() - p_tril.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
+    return 0.5 * (trace + whiten(difference[..., order], q_tril).square().sum(-1) - g.dim) + log_det
+
+
+@register_kl(BoxNormal, BoxNormal)
+def _kl(p: BoxNormal, q: BoxNormal) -> Tensor:
+    if p.geometry != q.geometry:
+        raise NotImplementedError("KL between densities on different boxes is infinite or has no closed form.")
+    if p.geometry.columns("wrap", "clip"):
+        raise NotImplementedError(
+            "The KL between wrapped or clipped densities has no closed form.\n"
+            "  fix: covary.distributions.latent_kl(p, q), an upper bound"
+        )
+    return latent_kl(p, q)
