@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 
 class UsageError(ValueError):
     """Something the user can put right. The command line prints it alone and exits with 2.
@@ -26,3 +30,29 @@ class UsageError(ValueError):
 
 def _rebuilt(message: str) -> UsageError:
     return UsageError(message)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises UsageError unless `value` is one of the choices."""
+    if value not in choices:
+        raise UsageError(f"{name} is one of {', '.join(choices)}.", given=repr(value))
+
+
+def check_sizes(name: str, sizes: Sequence[object]) -> None:
+    """Raises UsageError unless all are positive whole numbers."""
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
+        raise UsageError(f"{name} must be a positive whole number.", given=sizes[0] if len(sizes) == 1 else sizes)
+
+
+def check_fields(
+    config: Any, *, sizes: Sequence[str] = (), positive: Sequence[str] = (), shares: Sequence[str] = ()
+) -> None:
+    """Raises UsageError unless these fields of a config are whole numbers above 0, numbers above 0, or in [0, 1]."""
+    for name in sizes:
+        check_sizes(name, (getattr(config, name),))
+    for name in positive:
+        if not 0 < getattr(config, name) < math.inf:
+            raise UsageError(f"{name} must be a positive number.", given=getattr(config, name))
+    for name in shares:
+        if not 0 <= getattr(config, name) <= 1:
+            raise UsageError(f"{name} must lie in [0, 1].", given=getattr(config, name))

@@ -174,26 +174,34 @@ class BoxNormal(Distribution):
 
     # --- sampling and scoring
 
+    def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+        """(S*, B*, D) standard normal numbers, what one draw is made of."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+
+    def sample_latent(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Tensor:
+        """(S*, B*, D) the latent of an action, reparametrised; `to_action` maps it."""
+        if noise is None:
+            noise = self.noise(sample_shape)
+        elif noise.shape != (shape := self._extended_shape(torch.Size(sample_shape))):
+            raise ValueError(f"noise is (S*, B*, D) = {tuple(shape)}.\n  given: {tuple(noise.shape)}")
+        if self._factor is None:
+            assert self._scale is not None
+            return self.geometry.to_latent(self.loc + self._scale * noise)
+        deviation = (self._factor @ noise.unsqueeze(-1)).squeeze(-1)
+        return self.geometry.to_latent(self.loc + deviation[..., self.geometry.constants(self.loc).unorder])
+
+    def to_action(self, latent: Tensor) -> Tensor:
+        """(..., D) latent -> action."""
+        return self.geometry.to_action(latent)
+
     def draw(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Drawn:
         """An action, its latent and its log-probability from one forward map; all reparametrised.
 
         noise: (S*, B*, D) standard normal numbers; torch's own generator when left out.
         """
-        shape = self._extended_shape(torch.Size(sample_shape))
-        if noise is None:
-            noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        elif noise.shape != shape:
-            raise ValueError(f"noise is (S*, B*, D) = {tuple(shape)}.\n  given: {tuple(noise.shape)}")
-        if self._factor is None:
-            assert self._scale is not None
-            u = self.loc + self._scale * noise
-        else:
-            u = (
-                self.loc
-                + (self._factor @ noise.unsqueeze(-1)).squeeze(-1)[..., self.geometry.constants(self.loc).unorder]
-            )
-        latent = self.geometry.to_latent(u)
-        return Drawn(self.geometry.to_action(latent), latent, self.log_prob_latent(latent))
+        latent = self.sample_latent(sample_shape, noise=noise)
+        return Drawn(self.to_action(latent), latent, self.log_prob_latent(latent))
 
     def sample_and_log_prob(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(S*, B*, D) action and (S*, B*) log-probability, scored from its latent: exact at saturation."""

@@ -48,16 +48,27 @@ class Categorical(Distribution):
     def support(self) -> constraints.Constraint:  # type: ignore[override]
         return constraints.integer_interval(0, self.logits.shape[-1] - 1)  # type: ignore[no-any-return]
 
-    def draw(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Drawn:
-        """Index, index again (it is its own latent) and log-probability. noise: (S*, B*) uniform in [0, 1)."""
+    def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+        """(S*, B*) uniform numbers in [0, 1), what one draw is made of."""
         shape = self._extended_shape(torch.Size(sample_shape))
+        return torch.rand(shape, generator=generator, dtype=self.logits.dtype, device=self.logits.device)
+
+    def sample_latent(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Tensor:
+        """(S*, B*) index; a choice is its own latent."""
         if noise is None:
-            noise = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-        elif noise.shape != shape:
+            noise = self.noise(sample_shape)
+        elif noise.shape != (shape := self._extended_shape(torch.Size(sample_shape))):
             raise ValueError(f"noise is (S*, B*) = {tuple(shape)}.\n  given: {tuple(noise.shape)}")
         cumulative = self.probs.detach().cumsum(-1)
         # u < 1 times the total that rounding left, so a choice of probability 0 at the end is never drawn
-        index = (cumulative <= (noise.unsqueeze(-1) * cumulative[..., -1:])).sum(-1)
+        return (cumulative <= (noise.unsqueeze(-1) * cumulative[..., -1:])).sum(-1)
+
+    def to_action(self, latent: Tensor) -> Tensor:
+        return latent
+
+    def draw(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Drawn:
+        """Index, index again and log-probability. noise: (S*, B*) uniform in [0, 1)."""
+        index = self.sample_latent(sample_shape, noise=noise)
         return Drawn(index, index, self.log_prob_latent(index))
 
     def sample_and_log_prob(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -82,7 +93,7 @@ class Categorical(Distribution):
     def entropy(self) -> Tensor:
         """(B*,) nats."""
         p = self.probs
-        return -torch.where(p > 0, p * self.logits, torch.zeros_like(p)).sum(-1)
+        return -(p * torch.where(p > 0, self.logits, torch.zeros_like(p))).sum(-1)
 
     @property
     def mode(self) -> Tensor:
@@ -107,5 +118,5 @@ class Categorical(Distribution):
 
 @register_kl(Categorical, Categorical)
 def _kl(p: Categorical, q: Categorical) -> Tensor:
-    terms = p.probs * (p.logits - q.logits)
-    return torch.where(p.probs > 0, terms, torch.zeros_like(terms)).sum(-1)
+    difference = p.logits - q.logits
+    return (p.probs * torch.where(p.probs > 0, difference, torch.zeros_like(difference))).sum(-1)

@@ -157,7 +157,8 @@ class Geometry:
     def constants(self, like: Tensor) -> _Constants:
         key = (like.dtype, like.device)
         if key not in self._cache:
-            self._cache[key] = self._make(*key)
+            with torch.inference_mode(False):  # what is kept must also serve autograd
+                self._cache[key] = self._make(*key)
         return self._cache[key]
 
     def _make(self, dtype: torch.dtype, device: torch.device) -> _Constants:
@@ -286,7 +287,7 @@ def _latent(action: Tensor, g: _Group) -> Tensor:
         a = torch.minimum(torch.maximum(action, inside), g.open_high)
         return (a - g.low).clamp(min=tiny).log() - (g.high - a).clamp(min=tiny).log()
     if g.kind == "half":
-        inside = torch.nextafter(g.edge, g.edge + g.sign)
+        inside = torch.nextafter(g.edge, g.sign * math.inf)
         y = torch.maximum(g.sign * (action - g.edge), (inside - g.edge).abs().clamp(min=torch.finfo(action.dtype).tiny))
         return y + torch.log(-torch.expm1(-y))  # the inverse of softplus
     if g.kind == "wrap":

@@ -38,7 +38,7 @@ def diagonal_log_prob(latent: Tensor, loc: Tensor, scale: Tensor, geometry: Geom
     terms = 0.0 - geometry.log_slope(latent)
     if len(c.groups) == 1 and not len(c.wrapped) and not len(c.clipped):
         return (terms + normal_log_prob(latent, loc, scale)).sum(-1)
-    loc, scale = loc.expand_as(latent), scale.expand_as(latent)
+    latent, loc, scale = torch.broadcast_tensors(latent, loc, scale)
     total = terms.sum(-1)
     if len(c.rest):
         total = total + normal_log_prob(latent[..., c.rest], loc[..., c.rest], scale[..., c.rest]).sum(-1)
@@ -94,14 +94,22 @@ def _tail_log_prob(latent: Tensor, loc: Tensor, tril: Tensor, geometry: Geometry
         x, m, s = value[..., 0], mean[..., 0], block[..., 0, 0]
         if clips:
             return censored_log_prob(x, m, s, c.low[tail[0]], c.high[tail[0]])
-        return wrapped_normal_log_prob(x - m, s.expand_as(x))
+        return wrapped_normal_log_prob(x - m, s)
     assert first == "wrap"
     a, b, d = block[..., 0, 0], block[..., 1, 0], block[..., 1, 1]
     arc, x, m = shortest_arc(value[..., 0] - mean[..., 0]), value[..., 1], mean[..., 1]
     if clips:
         low, high = c.low[tail[1]], c.high[tail[1]]
+        deviation = x - m  # of a point mass: that of the likeliest latent behind it
+        deviation = torch.where(x <= low, deviation.clamp(max=0), deviation)
+        deviation = torch.where(x >= high, deviation.clamp(min=0), deviation)
         return _lattice(
-            arc, a, b, d, lambda shift, s: censored_log_prob(x.unsqueeze(-1), m.unsqueeze(-1) + shift, s, low, high)
+            arc,
+            a,
+            b,
+            d,
+            lambda shift, s: censored_log_prob(x.unsqueeze(-1), m.unsqueeze(-1) + shift, s, low, high),
+            centre=deviation * a * b / (b.square() + d.square()),
         )
     # Of two angles the narrower one is summed over its images: fewer are needed. Swapping refactors the 2 x 2 block.
     other = shortest_arc(x - m)
@@ -109,23 +117,35 @@ def _tail_log_prob(latent: Tensor, loc: Tensor, tril: Tensor, geometry: Geometry
     swap = a > wide
     arc, other = torch.where(swap, other, arc), torch.where(swap, arc, other)
     a, b, d = torch.where(swap, wide, a), torch.where(swap, a * b / wide, b), torch.where(swap, a * d / wide, d)
-    return _lattice(arc, a, b, d, lambda shift, s: wrapped_normal_log_prob(other.unsqueeze(-1) - shift, s))
+    return _lattice(
+        arc,
+        a,
+        b,
+        d,
+        lambda shift, s: wrapped_normal_log_prob(other.unsqueeze(-1) - shift, s),
+        centre=torch.zeros_like(arc),
+    )
 
 
 MOST_IMAGES = 64
 
 
-def _lattice(arc: Tensor, a: Tensor, b: Tensor, d: Tensor, conditional: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _lattice(
+    arc: Tensor, a: Tensor, b: Tensor, d: Tensor, conditional: Callable[[Tensor, Tensor], Tensor], centre: Tensor
+) -> Tensor:
     """log sum_k N(arc + 2 pi k; 0, a^2) p(second | first at that image), the 2 x 2 factor being [[a, 0], [b, d]].
 
-    As many images as the widest `a` needs for 6.5 standard deviations. An angle wider than 64 images reach (60 rad) is
+    As many images around `centre`, where the sum has its largest terms, as the widest `a` needs for 6.5 standard
+    deviations. An angle wider than 64 images reach (60 rad) is
     uniform beyond what float32 can tell, and independent of the other for any |correlation| <= 0.99.
     """
-    reach = min(math.ceil((6.5 * float(a.detach().max()) + math.pi) / TWO_PI), MOST_IMAGES)
+    widest = float(a.detach().max()) if a.numel() else 0.0
+    reach = min(math.ceil((6.5 * widest + math.pi) / TWO_PI), MOST_IMAGES)
     images = torch.arange(-reach, reach + 1, dtype=arc.dtype, device=arc.device) * TWO_PI
     a, b, d = a.unsqueeze(-1), b.unsqueeze(-1), d.unsqueeze(-1)
     narrow = a.clamp(max=60.0)
-    x = arc.unsqueeze(-1) + images
+    nearest = torch.round((centre - arc).detach() / TWO_PI) * TWO_PI
+    x = (arc + nearest).unsqueeze(-1) + images
     by_image = normal_log_prob(x, torch.zeros_like(x), narrow) + conditional(b * x / narrow, d.expand_as(x))
     uniform = conditional(torch.zeros_like(arc).unsqueeze(-1), torch.hypot(b, d).expand_as(arc.unsqueeze(-1)))
     return torch.where(a.squeeze(-1) <= 60.0, torch.logsumexp(by_image, -1), uniform.squeeze(-1) - math.log(TWO_PI))

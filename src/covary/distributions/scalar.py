@@ -42,12 +42,27 @@ class _LogNdtr(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad * _hazard(x)
+        return grad * _Hazard.apply(x)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _hazard(x: Tensor) -> Tensor:
-    """phi(x) / Phi(x), the slope of log Phi; about -x far below zero."""
-    return math.sqrt(2 / math.pi) / torch.special.erfcx(-x / math.sqrt(2))
+class _Hazard(torch.autograd.Function):
+    """h(x) = phi(x) / Phi(x), the slope of log Phi; about -x far below zero. Autograd through erfcx cancels there."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return math.sqrt(2 / math.pi) / torch.special.erfcx(-x / math.sqrt(2))
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        x, h = ctx.saved_tensors  # type: ignore[attr-defined]
+        far = x.clamp(max=-20).square().reciprocal()
+        return grad * torch.where(x < -20, -1 + far - 6 * far.square(), -h * (x + h))
 
 
 def log_ndtr(x: Tensor) -> Tensor:
@@ -99,6 +114,7 @@ def wrapped_normal_entropy(scale: Tensor) -> Tensor:
 
 
 @lru_cache
+@torch.inference_mode(False)  # what is kept must also serve autograd
 def _nodes(rule: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Nodes and weights: 'normal' integrates against N(0, 1), 'decay' over [0, 40]."""
     if rule == "normal":
@@ -111,11 +127,11 @@ def _nodes(rule: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor,
 
 
 def _split(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What both expectations need: Hermite nodes (scale <= 2) and, for wide scales, densities at +-u on [0, 40]."""
+    """What both expectations need: Hermite nodes (scale <= 1.5) and, for wide scales, densities at +-u on [0, 40]."""
     eps, weight = _nodes("normal", loc.dtype, loc.device)
-    x = loc.unsqueeze(-1) + scale.clamp(max=2).unsqueeze(-1) * eps
+    x = loc.unsqueeze(-1) + scale.clamp(max=1.5).unsqueeze(-1) * eps
     u, du = _nodes("decay", loc.dtype, loc.device)
-    wide = scale.clamp(min=2)
+    wide = scale.clamp(min=1.5)
     up = normal_log_prob(u, loc.unsqueeze(-1), wide.unsqueeze(-1)).exp()
     down = normal_log_prob(-u, loc.unsqueeze(-1), wide.unsqueeze(-1)).exp()
     return x, weight, u, du, up, down, wide, loc / wide
@@ -124,14 +140,14 @@ def _split(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, 
 def expected_softplus(loc: Tensor, scale: Tensor) -> Tensor:
     """E[softplus(u)], u ~ N(loc, scale^2); relative error below 1e-7.
 
-    Gauss-Hermite up to scale 2; beyond, E[max(u, 0)] in closed form plus the integral of what softplus adds to it.
+    Gauss-Hermite up to scale 1.5; beyond, E[max(u, 0)] in closed form plus the integral of what softplus adds to it.
     """
     loc, scale = torch.broadcast_tensors(loc, scale)
     x, weight, u, du, up, down, wide, a = _split(loc, scale)
     narrow = (F.softplus(x) * weight).sum(-1)
     relu = wide * ((-0.5 * a.square() - HALF_LOG_TWO_PI).exp() + a * torch.special.ndtr(a))
     rest = (torch.log1p(torch.exp(-u)) * (up + down) * du).sum(-1)
-    return torch.where(scale <= 2, narrow, relu + rest)
+    return torch.where(scale <= 1.5, narrow, relu + rest)
 
 
 def expected_sigmoid(loc: Tensor, scale: Tensor) -> Tensor:
@@ -140,7 +156,7 @@ def expected_sigmoid(loc: Tensor, scale: Tensor) -> Tensor:
     x, weight, u, du, up, down, _, a = _split(loc, scale)
     narrow = (torch.sigmoid(x) * weight).sum(-1)
     rest = (torch.sigmoid(-u) * (down - up) * du).sum(-1)
-    return torch.where(scale <= 2, narrow, torch.special.ndtr(a) + rest)
+    return torch.where(scale <= 1.5, narrow, torch.special.ndtr(a) + rest)
 
 
 # -------------------------------------------------------------------------------------------------- censored
@@ -164,7 +180,7 @@ def censored_moments(loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> t
     The entropy is that of the mixed measure: - P log P for each point mass, plus the interior's differential part
     Z log(scale sqrt(2 pi)) + (Z + a phi(a) - b phi(b)) / 2, where a, b are the standardised bounds and Z lies between.
     """
-    a, b = ((low - loc) / scale).clamp(-50, 50), ((high - loc) / scale).clamp(-50, 50)
+    a, b = _standardised(low, loc, scale), _standardised(high, loc, scale)
     log_below, log_above = log_ndtr(a), log_ndtr(-b)
     below, above = log_below.exp(), log_above.exp()
     inside = 1 - below - above
@@ -178,3 +194,10 @@ def censored_moments(loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> t
     )
     interior = inside * (scale.log() + HALF_LOG_TWO_PI) + 0.5 * (inside + a * phi_a - b * phi_b)
     return mean, interior - below * log_below - above * log_above
+
+
+def _standardised(bound: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """(bound - loc) / scale held to +-50; an infinite bound has gradient 0 there, not NaN."""
+    infinite = bound.isinf()
+    z = (torch.where(infinite, torch.zeros_like(bound), bound) - loc) / scale
+    return torch.where(infinite, 50 * bound.sign(), z.clamp(-50, 50))

@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 
 STEPS = 64  # steps in an episode, which is then truncated
 SUN_ELEVATION = (0.05, 1.5)  # rad; the drifting sun is held in here
+_ACTION_LOW = np.zeros(2, np.float32)
+_ACTION_HIGH = np.array([2 * np.pi, np.pi / 2], np.float32)
 START = (0.0, np.pi / 4)  # rad; the normal's azimuth and elevation before the first action
 
 # One episode's draw, in this order: the sun's azimuth, its turn a step, the sun's elevation, its drift a step, the
@@ -104,16 +106,17 @@ class _Mirrors:
         if wanted.shape != (num, 2):
             raise ValueError(f"A heliostat's action is (azimuth, elevation): expected {(num, 2)}, got {wanted.shape}.")
         if np.isnan(wanted).any():
+            row = int(np.isnan(wanted).any(axis=1).argmax())
             raise ValueError(
-                f"A heliostat's action must be a number, but row {np.isnan(wanted).any(1).argmax()} holds NaN: "
-                f"{wanted[np.isnan(wanted).any(1).argmax()]}. Most often the policy's own output is NaN."
+                f"A heliostat's action must be a number, but row {row} of {num} is {wanted[row]}. "
+                f"Most often the policy's own output is NaN."
             )
         if (self.step_count >= STEPS).any():
             raise gym.error.ResetNeeded(
                 f"An episode is over after {STEPS} steps: call reset before the first step and after a truncated one."
             )
-        angles = np.minimum(np.maximum(np.ascontiguousarray(wanted.T), _ACTION_LOW), _ACTION_HIGH)
-        self.vectors[6:] = direction(angles)
+        held = np.minimum(np.maximum(wanted, _ACTION_LOW), _ACTION_HIGH)
+        self.vectors[6:] = direction(np.ascontiguousarray(held.T))
         reward, degrees = aim(reflection(self.vectors[6:], self.vectors[:3]), self.vectors[3:6])
         self.sun_angles += self.sun_turn
         self.sun_angles[1] = np.minimum(np.maximum(self.sun_angles[1], SUN_ELEVATION[0]), SUN_ELEVATION[1])
@@ -126,16 +129,10 @@ class _Mirrors:
         return self.vectors.T.astype(np.float32, order="C")
 
 
-def _action_space() -> gym.spaces.Box:
-    return gym.spaces.Box(np.zeros(2, np.float32), np.array([2 * np.pi, np.pi / 2], np.float32), dtype=np.float32)
-
-
-def _observation_space() -> gym.spaces.Box:
-    return gym.spaces.Box(-1.0, 1.0, (9,), np.float32)
-
-
-_ACTION_LOW = _action_space().low.astype(np.float64)[:, None]
-_ACTION_HIGH = _action_space().high.astype(np.float64)[:, None]
+def _spaces() -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """One environment's observation and action space, new ones, since a space carries its own sampler."""
+    action = gym.spaces.Box(_ACTION_LOW, _ACTION_HIGH, dtype=np.float32)
+    return gym.spaces.Box(-1.0, 1.0, (9,), np.float32), action
 
 
 class Heliostat(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -152,10 +149,10 @@ class Heliostat(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}.")
         self.render_mode = render_mode
-        self.observation_space, self.action_space = _observation_space(), _action_space()
+        self.observation_space, self.action_space = _spaces()
         self._mirrors = _Mirrors(1)
-        self._shown = np.zeros((3, 3))  # sun, target and normal as the latest reward saw them
-        self._painter: Any = None
+        self._shown: Array | None = None  # sun, target and normal, (3, 3), as the latest reward saw them
+        self._painter: _Painter | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -165,18 +162,18 @@ class Heliostat(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._shown = self._mirrors.vectors.reshape(3, 3).copy()
         return self._mirrors.obs()[0], {}
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         sun = self._mirrors.vectors[:3, 0].copy()
         reward, degrees, truncated = self._mirrors.step(np.asarray(action)[None])
         self._shown = np.stack((sun, self._mirrors.vectors[3:6, 0], self._mirrors.vectors[6:, 0]))
         return self._mirrors.obs()[0], float(reward[0]), False, bool(truncated[0]), {"error_deg": float(degrees[0])}
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """The moment of the latest reward, before the sun moved on: (480, 480, 3) uint8; None without a mode."""
         if self.render_mode is None:
             return None
+        if self._shown is None:
+            raise gym.error.ResetNeeded("There is nothing to draw yet: call reset before render.")
         self._painter = self._painter or _Painter()
         sun, target, normal = self._shown
         return self._painter.paint(sun, target, normal, int(self._mirrors.step_count[0]))
@@ -193,7 +190,7 @@ class HeliostatVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], NDArray[np.fl
 
     def __init__(self, num_envs: int = 64) -> None:
         self.num_envs = num_envs
-        self.single_observation_space, self.single_action_space = _observation_space(), _action_space()
+        self.single_observation_space, self.single_action_space = _spaces()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._mirrors = _Mirrors(num_envs)
@@ -237,7 +234,8 @@ class _Painter:
     """Draws sun, mirror, rays and target in an orthographic view; the figure and its ground are made once."""
 
     _GROUND = -0.42  # the ground's height under the mirror's pivot, in lengths of a ray
-    _SUN, _MISS, _INK = "#ffc53d", "#ff6b57", "#e8eef7"
+    _SHEET = (-1.2, 1.2, -1.02, 1.38)  # left, right, bottom, top, in the same lengths
+    _SUN, _INK, _STEEL = "#ffc53d", "#e8eef7", "#8fa3bd"
 
     def __init__(self) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -245,11 +243,11 @@ class _Painter:
 
         figure = Figure(figsize=(4.8, 4.8), dpi=100)
         self._canvas = FigureCanvasAgg(figure)
-        self._axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(-1.3, 1.3), ylim=(-1.13, 1.47))
+        self._axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=self._SHEET[:2], ylim=self._SHEET[2:])
         self._axes.axis("off")
         self._moving: list[Any] = []
         sky = np.linspace(0.0, 1.0, 256)[:, None, None] * np.array([-0.13, -0.15, -0.17]) + np.array([0.2, 0.26, 0.36])
-        self._axes.imshow(sky, extent=(-1.3, 1.3, -1.13, 1.47), origin="lower", aspect="auto", zorder=0)
+        self._axes.imshow(sky, extent=self._SHEET, origin="lower", aspect="auto", zorder=0)
         rim = self._circle(1.0)
         self._axes.fill(*rim, fc="#2b3a4d", ec="#7f93ad", lw=1.5, zorder=1)
         for radius in (1 / 3, 2 / 3):
@@ -277,7 +275,7 @@ class _Painter:
     def _line(self, start: Array, end: Array, **style: Any) -> None:
         self._moving += self._axes.plot(*self._flat(np.stack((start, end), axis=1)), **style)
 
-    def _dots(self, at: Array, *layers: tuple[float, str, float], zorder: float) -> None:
+    def _dots(self, at: Array, *layers: tuple[float, Any, float], zorder: float) -> None:
         x, y = self._flat(at)
         for size, colour, alpha in layers:
             self._moving += self._axes.plot(x, y, "o", ms=size, c=colour, alpha=alpha, mew=0, zorder=zorder)
@@ -289,13 +287,16 @@ class _Painter:
         ray, pivot, drop = reflection(normal, sun), np.zeros(3), np.array([1.0, 1.0, 0.0])
         foot = np.array([0.0, 0.0, self._GROUND])
         degrees = float(aim(ray, target)[1])
+        hit = np.exp(-degrees / 12)  # the ray is green on the target and red far from it
+        mixed = hit * np.array([0.36, 0.9, 0.55]) + (1 - hit) * np.array([1.0, 0.4, 0.33])
+        glow = tuple((mixed / mixed.max()).tolist())
         self._moving = []
         # Plumb lines and their shadows on the ground tell how high and in which azimuth things are.
-        for end, colour in ((sun, self._SUN), (target, self._INK), (ray, self._MISS)):
+        for end, colour in ((sun, self._SUN), (target, self._INK), (ray, glow)):
             self._line(foot, end * drop + foot, c=colour, lw=1.2, alpha=0.35, zorder=1.5)
         self._line(sun * drop + foot, sun, c=self._SUN, lw=1, ls=":", alpha=0.6, zorder=2)
-        self._line(target * drop + foot, target, c="#8fa3bd", lw=3, solid_capstyle="round", zorder=2)
-        self._line(foot, pivot, c="#8fa3bd", lw=6, solid_capstyle="round", zorder=2)
+        self._line(target * drop + foot, target, c=self._STEEL, lw=3, solid_capstyle="round", zorder=2)
+        self._line(foot, pivot, c=self._STEEL, lw=6, solid_capstyle="round", zorder=2)
 
         # A ray that leaves the side of the mirror we see is drawn over the facet, else under it.
         camera = direction(np.radians([-60.0, 26.0]))
@@ -304,21 +305,29 @@ class _Painter:
         self._line(pivot, target, c=self._INK, lw=1.2, ls=(0, (4, 4)), alpha=0.7, zorder=over)
         for width, alpha in ((9, 0.12), (5, 0.25), (2, 1.0)):
             self._line(pivot, sun, c=self._SUN, lw=width, alpha=alpha, zorder=over, solid_capstyle="round")
-            self._line(pivot, ray, c=self._MISS, lw=width, alpha=alpha, zorder=over, solid_capstyle="round")
+            self._line(pivot, ray, c=glow, lw=width, alpha=alpha, zorder=over, solid_capstyle="round")
+        for tail, head, colour in ((0.66 * sun, 0.6 * sun, self._SUN), (0.6 * ray, 0.66 * ray, glow)):
+            arrow = {"arrowstyle": "-|>,head_width=0.35,head_length=0.6", "color": colour, "lw": 2}
+            (x, y), (x0, y0) = self._flat(head), self._flat(tail)
+            self._moving.append(self._axes.annotate("", (x, y), (x0, y0), arrowprops=arrow, zorder=over + 0.5))
         # The facet: right runs level, up is the rest of the frame; level is lost only for a normal straight up.
         right = np.cross([0.0, 0.0, 1.0], normal)
         right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-9 else np.array([0.0, 1.0, 0.0])
         corners = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * np.array([[0.3], [0.22]])
         facet = self._flat(np.stack((right, np.cross(normal, right)), axis=1) @ corners)
-        colour = np.array([0.55, 0.78, 0.95]) if faces_us > 0 else np.array([0.3, 0.35, 0.42])
-        shade = tuple(np.clip(colour * (0.65 + 0.45 * abs(faces_us)), 0, 1))
+        front_or_back = np.array([0.55, 0.78, 0.95] if faces_us > 0 else [0.3, 0.35, 0.42])
+        shade = tuple(np.clip(front_or_back * (0.65 + 0.45 * abs(faces_us)), 0, 1).tolist())
         self._moving += self._axes.fill(*facet, fc=shade, ec="white", lw=1.5, joinstyle="round", zorder=4)
+        for a, b, c, d in (facet.T, np.roll(facet.T, 1, axis=0)):  # seams between four panes
+            seam = np.stack((a + b, c + d), axis=1) / 2
+            self._moving += self._axes.plot(*seam, c="white", lw=0.7, alpha=0.6, zorder=4)
         self._line(pivot, 0.3 * normal, c="white", lw=1.5, zorder=4.5 if faces_us > 0 else 3.5)
 
         self._dots(sun, (58, self._SUN, 0.10), (42, self._SUN, 0.2), (26, self._SUN, 1.0), zorder=6)
         self._dots(target, (19, "#ffffff", 1.0), (13, "#e5484d", 1.0), (6, "#ffffff", 1.0), zorder=6)
-        self._dots(ray, (10, self._MISS, 0.4), (6, self._MISS, 1.0), zorder=6.5)
-        for x, words, size, side in ((-1.22, f"error {degrees:.1f}°", 15, "left"), (1.22, f"step {step}/{STEPS}", 11, "right")):
-            self._moving.append(self._axes.text(x, 1.33, words, c=self._INK, size=size, ha=side, va="center", zorder=9))
+        self._dots(ray, (10, glow, 0.4), (6, glow, 1.0), zorder=6.5)
+        place: dict[str, Any] = {"c": self._INK, "va": "center", "zorder": 9}
+        self._moving.append(self._axes.text(-1.13, 1.27, f"pointing error {degrees:.1f}°", size=14, **place))
+        self._moving.append(self._axes.text(1.13, 1.27, f"step {step}/{STEPS}", size=11, ha="right", **place))
         self._canvas.draw()
         return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()

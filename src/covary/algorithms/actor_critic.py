@@ -1,0 +1,128 @@
+"""Online one-step actor-critic (Sutton & Barto 2018, sec. 13.5), an update after every step.
+
+    for each step
+        a ~ pi(.|s);  take it, see r and s'
+        delta <- r + discount V(s') - V(s)              discount is gamma, 0 where the world stopped
+        ascend   delta log pi(a|s) + c H(pi)            actor, at its own learning rate
+        descend  delta^2 / 2, V(s') held                critic, at its own learning rate
+
+Where we differ, and why:
+
+1. Both steps are Adam's, as is usual with neural networks; the book's are plain.
+2. The factor gamma^t of the episodic objective is left out, as nearly everyone does (Thomas 2014): states late in an
+   episode count as much as early ones.
+3. With several environments the step is the mean over them.
+4. A truncated episode bootstraps from the value of its true last observation (Pardo 2018).
+5. Rewards are divided by the running deviation of the discounted return, observations are standardised: each by
+   statistics of the steps before this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from covary.errors import check_fields
+from covary.nets import ReturnScale, Value
+from covary.optim import Adam, descend
+from covary.policies import Policy, mean_entropy
+from covary.returns import running_return, td_error
+from covary.types import Rollout
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the online actor-critic."""
+
+    n_envs: int = 1
+    """environments stepped together (N)"""
+    actor_lr: float = 1e-4
+    """learning rate of the actor's Adam"""
+    critic_lr: float = 5e-4
+    """learning rate of the critic's Adam"""
+    gamma: float = 0.99
+    """discount"""
+    entropy_coef: float = 0.0
+    """c, weight of the entropy bonus in nats"""
+    max_grad_norm: float = 0.5
+    """bound on each network's gradient norm; 0 for none"""
+    scale_rewards: bool = True
+    """whether rewards are divided by the running deviation of the discounted return"""
+
+    def __post_init__(self) -> None:
+        check_fields(self, sizes=("n_envs",), positive=("actor_lr", "critic_lr"), shares=("gamma",))
+
+
+class Batch(NamedTuple):
+    """One step of B environments, observations normalised."""
+
+    x: Tensor  # (B, O)
+    latent: Tensor  # (B, D) or (B,)
+    reward: Tensor  # (B,)
+    discount: Tensor  # (B,)
+    next_x: Tensor  # (B, O)
+
+
+class Losses(NamedTuple):
+    actor: Tensor
+    critic: Tensor
+
+
+ROUTES = {"actor": ("policy",), "critic": ("critic",)}
+"""Which networks each loss may move."""
+
+
+def losses(policy: Policy, critic: Value, batch: Batch, config: Config) -> Losses:
+    """The two terms; nothing else is touched."""
+    with torch.no_grad():
+        next_value = critic(batch.next_x)
+    delta = td_error(batch.reward, batch.discount, critic(batch.x), next_value)
+    density = policy.density(batch.x)
+    actor = -(delta.detach() * density.log_prob_latent(batch.latent)).mean()  # sec. 13.5, delta grad log pi
+    if config.entropy_coef:
+        actor = actor - config.entropy_coef * mean_entropy(density)
+    return Losses(actor, 0.5 * delta.square().mean())
+
+
+class Learner:
+    """The networks, their optimizers and what is remembered between steps."""
+
+    def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
+        self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
+        self.horizon = 1
+        self.actor_optimizer = Adam([policy], config.actor_lr)
+        self.critic_optimizer = Adam([critic], config.critic_lr)
+        self.optimizers = {"actor_adam": self.actor_optimizer, "critic_adam": self.critic_optimizer}
+        self.reward_scale = ReturnScale()
+
+    def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
+        reward = self._scaled(rollout) if self.config.scale_rewards else rollout.reward
+        normalize = self.policy.normalizer
+        x = normalize(rollout.obs[0])
+        batch = Batch(x, rollout.latent[0], reward[0], rollout.discount[0], normalize(rollout.next_obs[0]))
+        happened = rollout.valid[0] > 0
+        if not bool(happened.all()):
+            if not bool(happened.any()):
+                return {}
+            batch = Batch(*(part[happened] for part in batch))
+        terms = losses(self.policy, self.critic, batch, self.config)
+        descend(terms.actor, self.actor_optimizer, self.config.max_grad_norm)
+        descend(terms.critic, self.critic_optimizer, self.config.max_grad_norm)
+        self.policy.observe(rollout.obs[0])
+        return {"actor_loss": terms.actor.detach(), "critic_loss": terms.critic.detach()}
+
+    def _scaled(self, rollout: Rollout) -> Tensor:
+        carry = rollout.reward.new_tensor(self.reward_scale.carry or [0.0] * rollout.reward.shape[1])
+        returns, carry = running_return(rollout.reward, self.config.gamma, 1 - rollout.lam, carry)
+        self.reward_scale.carry = carry.tolist()
+        self.reward_scale.update(returns)
+        return rollout.reward * self.reward_scale.scale
+
+    def numbers(self) -> dict[str, Any]:
+        return {"reward_scale": vars(self.reward_scale)}
+
+    def load_numbers(self, numbers: dict[str, Any]) -> None:
+        vars(self.reward_scale).update(numbers["reward_scale"])

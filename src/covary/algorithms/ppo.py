@@ -1,0 +1,197 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), clipped objective.
+
+    repeat
+        run the policy for T steps in N environments
+        A_t <- delta_t + discount_t lam_t A_{t+1}                          GAE (Schulman 2016, eq. 16)
+        for some epochs, for each minibatch
+            rho <- pi(a|s) / pi_old(a|s)
+            ascend   E[min(rho A, clip(rho, 1 - eps, 1 + eps) A)] + c H(pi)    eq. 7
+            descend  E[(V(s) - (A + V_old(s)))^2] / 2
+
+Where we differ, and why:
+
+1. Actor and critic share nothing; each one's gradient is clipped by its own norm, so that a large value error cannot
+   drown the policy's gradient.
+2. pi_old is scored in one batch before the first epoch and not at every step: the same numbers, for less.
+3. The density scored is exact on the action space (a wrapped angle by its wrapped density, a squashed one with its
+   Jacobian), from the latent that is kept beside the action.
+4. Values bootstrap from the true last observation of a truncated episode (Pardo 2018).
+5. Advantages are standardised over the whole batch, not minibatch by minibatch.
+6. Rewards are divided by the running deviation of the discounted return; observations are standardised by statistics
+   that change only between iterations, so that the ratio is 1 before the first step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from covary.errors import check_fields
+from covary.nets import ReturnScale, Value
+from covary.optim import Adam, descend
+from covary.policies import Policy, mean_entropy
+from covary.returns import gae, running_return
+from covary.types import Rollout
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of PPO."""
+
+    n_envs: int = 8
+    """environments stepped together (N)"""
+    horizon: int = 256
+    """steps of each between updates (T). Schulman 2017: 2048 for one environment"""
+    epochs: int = 10
+    """passes over each rollout. Schulman 2017, table 3: 10"""
+    minibatch: int = 64
+    """transitions in a minibatch. Schulman 2017, table 3: 64"""
+    learning_rate: float = 3e-4
+    """of Adam, for actor and critic. Schulman 2017, table 3"""
+    anneal: bool = True
+    """whether the learning rate falls linearly to 0 over the run"""
+    gamma: float = 0.99
+    """discount"""
+    lam: float = 0.95
+    """GAE lambda: 1 is Monte Carlo, 0 is TD(0). Schulman 2016, sec. 6"""
+    clip: float = 0.2
+    """eps of the clipped objective"""
+    entropy_coef: float = 0.0
+    """c, weight of the entropy bonus in nats"""
+    target_kl: float = 0.0
+    """epochs stop once KL(pi_old || pi) is beyond it; 0 for never"""
+    normalize_advantage: bool = True
+    """whether advantages are standardised over the batch"""
+    max_grad_norm: float = 0.5
+    """bound on each network's gradient norm; 0 for none"""
+    scale_rewards: bool = True
+    """whether rewards are divided by the running deviation of the discounted return"""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            sizes=("n_envs", "horizon", "epochs", "minibatch"),
+            positive=("learning_rate", "clip"),
+            shares=("gamma", "lam"),
+        )
+
+
+class Batch(NamedTuple):
+    """B transitions, observations normalised."""
+
+    x: Tensor  # (B, O)
+    latent: Tensor  # (B, D) or (B,)
+    log_prob: Tensor  # (B,) under pi_old
+    advantage: Tensor  # (B,)
+    target: Tensor  # (B,) lambda-returns
+
+
+class Losses(NamedTuple):
+    actor: Tensor
+    critic: Tensor
+    entropy: Tensor
+
+
+ROUTES = {"actor": ("policy",), "critic": ("critic",), "entropy": ("policy",)}
+"""Which networks each loss may move."""
+
+
+def losses(policy: Policy, critic: Value, batch: Batch, config: Config) -> Losses:
+    """The three terms over one minibatch; nothing else is touched."""
+    density = policy.density(batch.x)
+    ratio = (density.log_prob_latent(batch.latent) - batch.log_prob).exp()  # rho, sec. 3
+    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+    actor = -torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean()  # eq. 7
+    value_loss = 0.5 * (critic(batch.x) - batch.target).square().mean()  # eq. 9, L^VF
+    entropy = mean_entropy(density) if config.entropy_coef else torch.zeros_like(actor)
+    return Losses(actor, value_loss, -config.entropy_coef * entropy)
+
+
+class Learner:
+    """The networks, their optimizer and what is remembered between updates."""
+
+    def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
+        self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
+        self.horizon = config.horizon
+        self.optimizer = Adam([policy, critic], config.learning_rate, eps=1e-5)
+        self.optimizers = {"adam": self.optimizer}
+        self.reward_scale = ReturnScale()
+        self.updates = 0
+
+    def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
+        c = self.config
+        if self.updates == 0:  # before any step, so that the first update sees observations of order one
+            self.policy.observe(rollout.obs)
+        batch, value = self._batch(rollout)
+        self.optimizer.lr = c.learning_rate * (1 - progress) if c.anneal else c.learning_rate
+        seen = []
+        epoch = 0
+        for epoch in range(1, c.epochs + 1):
+            order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
+            shuffled = Batch(*(part[order.to(part.device)] for part in batch))
+            for parts in zip(*(part.split(c.minibatch) for part in shuffled), strict=True):
+                terms = losses(self.policy, self.critic, Batch(*parts), c)
+                norms = descend(terms.actor + terms.critic + terms.entropy, self.optimizer, c.max_grad_norm)
+                seen.append(torch.stack([terms.actor.detach(), terms.critic.detach(), norms[0], norms[1]]))
+            if c.target_kl and self._divergence(batch)[0] > c.target_kl:
+                break
+        kl, clipped = self._divergence(batch)
+        if self.updates > 0:
+            self.policy.observe(rollout.obs)
+        self.updates += 1
+        mean = torch.stack(seen).mean(0)
+        return {
+            "actor_loss": mean[0],
+            "critic_loss": mean[1],
+            "actor_grad_norm": mean[2],
+            "critic_grad_norm": mean[3],
+            "kl": kl,
+            "clip_fraction": clipped,
+            "explained_variance": 1 - (batch.target - value).var() / (batch.target.var() + 1e-12),
+            "learning_rate": torch.tensor(self.optimizer.lr),
+            "epochs": torch.tensor(float(epoch)),
+        }
+
+    @torch.no_grad()
+    def _batch(self, rollout: Rollout) -> tuple[Batch, Tensor]:
+        """Advantages, targets and log-probabilities of the steps that happened, flattened; and V_old of each."""
+        normalize = self.policy.normalizer
+        x = normalize(rollout.obs)
+        value, next_value = self.critic(x), self.critic(normalize(rollout.next_obs))
+        reward = self._scaled(rollout) if self.config.scale_rewards else rollout.reward
+        advantage = gae(reward, rollout.discount, self.config.lam * rollout.lam, value, next_value)
+        log_prob = self.policy.density(x.flatten(0, 1)).log_prob_latent(rollout.latent.flatten(0, 1))
+        flat = [x.flatten(0, 1), rollout.latent.flatten(0, 1), log_prob]
+        flat += [advantage.flatten(), (advantage + value).flatten(), value.flatten()]
+        if not bool(rollout.valid.all()):
+            flat = [part[rollout.valid.flatten() > 0] for part in flat]
+        x, latent, log_prob, advantage, target, value = flat
+        if self.config.normalize_advantage:
+            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+        return Batch(x, latent, log_prob, advantage, target), value
+
+    def _scaled(self, rollout: Rollout) -> Tensor:
+        n = rollout.reward.shape[1]
+        carry = rollout.reward.new_tensor(self.reward_scale.carry or [0.0] * n)
+        returns, carry = running_return(rollout.reward, self.config.gamma, 1 - rollout.lam, carry)
+        self.reward_scale.carry = carry.tolist()
+        self.reward_scale.update(returns[rollout.valid > 0])
+        return rollout.reward * self.reward_scale.scale
+
+    @torch.no_grad()
+    def _divergence(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """KL(pi_old || pi) by the estimator (rho - 1) - log rho (Schulman 2020), and the share of ratios beyond the
+        clip."""
+        log_ratio = self.policy.density(batch.x).log_prob_latent(batch.latent) - batch.log_prob
+        ratio_less_one = torch.expm1(log_ratio)
+        return (ratio_less_one - log_ratio).mean(), (ratio_less_one.abs() > self.config.clip).float().mean()
+
+    def numbers(self) -> dict[str, Any]:
+        return {"updates": self.updates, "reward_scale": vars(self.reward_scale)}
+
+    def load_numbers(self, numbers: dict[str, Any]) -> None:
+        self.updates = int(numbers["updates"])
+        vars(self.reward_scale).update(numbers["reward_scale"])

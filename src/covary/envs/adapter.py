@@ -1,0 +1,152 @@
+"""The one adapter from Gymnasium's vector environments to what an algorithm may see.
+
+Here, and nowhere else, the flags are settled: `discount` is gamma, or 0 where the world stopped; `lam`, by which an
+algorithm multiplies its lambda, is 1, or 0 where the episode was cut; `next_obs` is the observation the step really led
+to; `valid` is 0 for a step that never happened.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from covary.envs.spaces import Decoder, Encoder
+from covary.errors import UsageError
+
+
+class EnvironmentFault(UsageError):
+    """The environment broke its own rules, or raised, in the middle of a run."""
+
+
+class Step(NamedTuple):
+    """One step of N environments."""
+
+    reward: NDArray[np.float32]  # (N,)
+    discount: NDArray[np.float32]  # (N,) gamma, 0 where terminated
+    lam: NDArray[np.float32]  # (N,) 1, 0 where cut
+    valid: NDArray[np.float32]  # (N,) 0 where no step happened
+    next_obs: NDArray[np.float32]  # (N, O) where the step led
+    obs: NDArray[np.float32]  # (N, O) where the next one starts
+    info: dict[str, Any]
+
+
+class Episode(NamedTuple):
+    """A finished episode: its undiscounted return and its number of steps."""
+
+    env: int
+    index: int
+    ret: float
+    length: int
+
+
+def episode_seed(run_seed: int, env: int, episode: int) -> int:
+    """The seed of one episode; any episode of a run can be had again from it."""
+    return int(np.random.SeedSequence((run_seed, env, episode)).generate_state(1)[0])
+
+
+class Adapter:
+    """Steps a vector environment and tells its episodes truly.
+
+    Args:
+        venv: any Gymnasium vector environment. With autoreset DISABLED every reset is seeded from (run seed,
+            environment, episode); one that resets itself is seeded once.
+        seed: the run seed.
+        gamma: what `discount` is where the world goes on.
+
+    Attributes:
+        episodes: the episodes that ended since the list was last emptied.
+        started: (N,) how many episodes each environment has started.
+    """
+
+    def __init__(self, venv: gymnasium.vector.VectorEnv[Any, Any, Any], seed: int, gamma: float) -> None:
+        self.venv, self.seed, self.gamma = venv, seed, np.float32(gamma)
+        self.mode = AutoresetMode(venv.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.n = venv.num_envs
+        self.encode = Encoder(venv.single_observation_space)
+        self.decode = Decoder(venv.single_action_space)
+        self.started = np.zeros(self.n, np.int64)
+        self.episodes: list[Episode] = []
+        self.steps = 0  # vector steps so far, for messages
+        self._phantom = np.zeros(self.n, bool)
+        self._return = np.zeros(self.n)
+        self._length = np.zeros(self.n, np.int64)
+
+    @property
+    def self_resetting(self) -> bool:
+        return self.mode is not AutoresetMode.DISABLED
+
+    def reset(self) -> NDArray[np.float32]:
+        """Starts an episode in every environment. (N, O)"""
+        self._return[:], self._length[:], self._phantom[:] = 0, 0, False
+        obs, _ = self.venv.reset(seed=self._seeds(np.ones(self.n, bool)))
+        return self._checked(self.encode(obs), "observation", "reset")
+
+    def _seeds(self, starting: NDArray[np.bool_]) -> list[int | None]:
+        seeds = [episode_seed(self.seed, i, int(self.started[i])) if starting[i] else None for i in range(self.n)]
+        self.started += starting
+        return seeds
+
+    def step(self, action: NDArray[Any]) -> Step:
+        """action: (N, D) or (N,) as the policy gave it."""
+        raw, reward, terminated, truncated, info = self.venv.step(self.decode(action))
+        self.steps += 1
+        obs = self._checked(self.encode(raw), "observation", "step")
+        reward = self._checked(np.asarray(reward, np.float32), "reward", "step")
+        ended = np.logical_or(terminated, truncated)
+        valid = ~self._phantom
+        self._return += np.where(valid, reward, 0.0)
+        self._length += valid
+        next_obs = obs
+        if ended.any():
+            next_obs, obs = self._finish(obs, ended, info)
+        elif self.mode is AutoresetMode.NEXT_STEP:
+            self._phantom[:] = False
+        return Step(
+            reward,
+            np.where(terminated, np.float32(0), self.gamma),
+            (~ended).astype(np.float32),
+            valid.astype(np.float32),
+            next_obs,
+            obs,
+            info,
+        )
+
+    def _finish(
+        self, obs: NDArray[np.float32], ended: NDArray[np.bool_], info: dict[str, Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Notes the episodes that ended; where each really ended, and where the next one starts."""
+        for i in np.flatnonzero(ended):
+            index = int(self.started[i]) - 1 if not self.self_resetting else -1
+            self.episodes.append(Episode(int(i), index, float(self._return[i]), int(self._length[i])))
+        self._return[ended], self._length[ended] = 0, 0
+        if self.mode is AutoresetMode.NEXT_STEP:
+            self._phantom = ended.copy()  # the next step resets these and is none
+            return obs, obs
+        if self.mode is AutoresetMode.SAME_STEP:
+            final = obs.copy()
+            where = np.flatnonzero(ended)
+            last = info["final_obs"]
+            final[where] = self.encode(np.stack([np.asarray(last[i]) for i in where]))
+            return self._checked(final, "observation", "step"), obs
+        raw, _ = self.venv.reset(seed=self._seeds(ended), options={"reset_mask": ended})
+        fresh = self._checked(self.encode(raw), "observation", "reset")
+        return obs, np.where(ended[:, None], fresh, obs)
+
+    def _checked(self, x: NDArray[np.float32], field: str, call: str) -> NDArray[np.float32]:
+        if np.isfinite(x).all():
+            return x
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        entry = f"[{where[1]}]" if len(where) > 1 else ""
+        raise EnvironmentFault(
+            f"An environment gives finite numbers as {field}.",
+            given=f"{x[where]} in {field}{entry} of environment {where[0]}, {call} {self.steps}",
+            cause="a division by zero or an unstable simulation in the environment's own code",
+            fix="`covary check-env` on this environment; end the episode before it diverges",
+        )
+
+    def close(self) -> None:
+        self.venv.close()

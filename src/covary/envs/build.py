@@ -1,0 +1,352 @@
+"""From what the user names to a vector environment: an id, `module:Class`, `file.py:Class`, an object or a callable."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from covary.envs.adapter import EnvironmentFault
+from covary.errors import UsageError
+
+Vectorization = Literal["auto", "sync", "async"]
+Recipe = dict[str, Any]
+
+
+class Source:
+    """An environment that can be built again: how to make one, and how a run records it.
+
+    Attributes:
+        make: makes one environment.
+        recipe: what `config.json` keeps: {"id"}, {"file" | "module", "class", "path", "sha256"}, or {"object"}.
+        name: short, for folders and messages.
+        vector: a vector environment that was handed in as it is, else None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        recipe: Recipe,
+        make: Callable[[], gymnasium.Env[Any, Any]] | None,
+        *,
+        vector: VectorEnv[Any, Any, Any] | None = None,
+        single: bool = False,
+    ) -> None:
+        self.name, self.recipe, self.vector, self.single = name, recipe, vector, single
+        self._make = make
+
+    def make(self) -> gymnasium.Env[Any, Any]:
+        if self._make is None:
+            raise UsageError(
+                "A vector environment that was handed in cannot be built a second time.",
+                fix="hand in an id, a class or a callable that makes one environment",
+            )
+        env = self._make()
+        if not isinstance(env, gymnasium.Env):
+            raise UsageError(
+                "An environment is a gymnasium.Env.",
+                given=f"{type(env).__module__}.{type(env).__qualname__} from {self.name}",
+                cause="a class of the old `gym` package, or one that lacks its base class",
+                fix="class MyEnv(gymnasium.Env)",
+            )
+        return env
+
+
+def resolve(env: Any) -> Source:
+    """The source of whatever the user named or handed in.
+
+    Raises:
+        UsageError: an unknown id (with the nearest), a file, module or class that does not exist.
+    """
+    if isinstance(env, Source):
+        return env
+    if isinstance(env, VectorEnv):
+        return Source(type(env).__name__, {"object": type(env).__name__}, None, vector=env)
+    if isinstance(env, gymnasium.Env):
+        spec = env.spec
+        name = spec.id if spec else type(env.unwrapped).__name__
+        return Source(name, {"object": name}, lambda: env, single=True)
+    if callable(env):
+        name = getattr(env, "__name__", type(env).__name__).strip("<>")
+        return Source(name, {"object": name}, env)
+    if not isinstance(env, str):
+        raise UsageError(
+            "An environment is a Gymnasium id, module:Class, file.py:Class, a gymnasium.Env or a callable.",
+            given=repr(env),
+        )
+    if env in gymnasium.registry:  # ids may hold a colon of their own, with a module to import
+        return _from_id(env)
+    place, colon, attribute = env.rpartition(":")
+    if colon and attribute.isidentifier():
+        return _from_code(place, attribute)
+    return _from_id(env)
+
+
+def _from_id(env_id: str) -> Source:
+    try:
+        module, colon, bare = env_id.rpartition(":")
+        if colon:
+            importlib.import_module(module)
+        gymnasium.spec(bare)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"The module of {env_id!r} cannot be imported.", given=str(error)) from error
+    except (gymnasium.error.Error, ValueError) as error:
+        raise _unknown(env_id, error) from error
+
+    def make() -> gymnasium.Env[Any, Any]:
+        try:
+            return gymnasium.make(env_id, disable_env_checker=True)
+        except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+            raise UsageError(
+                f"{env_id} needs a package that is not installed.",
+                given=str(error).strip().splitlines()[0],
+                fix='pip install "covary[box2d]" or "covary[mujoco]"',
+            ) from error
+
+    return Source(env_id.replace(":", "/").split("/")[-1], {"id": env_id}, make)
+
+
+def _unknown(env_id: str, error: Exception) -> UsageError:
+    bare = env_id.rpartition(":")[2]
+    near = difflib.get_close_matches(bare, list(gymnasium.registry), n=3, cutoff=0.5)
+    if not near:
+        wanted = bare.lower()
+        near = [known for known in gymnasium.registry if wanted in known.lower()][:3]
+    looks_like_file = bare.endswith(".py") or (os.sep in env_id and Path(env_id).exists())
+    return UsageError(
+        "The environment must be registered with Gymnasium, or be named as file.py:Class or module:Class.",
+        given=repr(env_id),
+        cause=str(error).splitlines()[0] if not looks_like_file else "a file without the name of its class",
+        fix=f"did you mean {' or '.join(near)}?" if near else f"{env_id}:MyEnv" if looks_like_file else "",
+    )
+
+
+def _from_code(place: str, attribute: str) -> Source:
+    """file.py:Class or module:Class, imported once, with the SHA-256 of its file for the record."""
+    if place.endswith(".py") or os.sep in place:
+        path = Path(place).expanduser().resolve()
+        if not path.is_file():
+            near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
+            raise UsageError(
+                "The file of an environment must exist.",
+                given=place,
+                fix=f"did you mean {near[0]}?" if near else f"looked in {path.parent}",
+            )
+        module = _import_file(path)
+        kind = "file"
+    else:
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "The module of an environment must be importable from here.",
+                given=f"{place}: {error}",
+                fix=f"run from the folder that holds it, or name its file: {place.split('.')[-1]}.py:{attribute}",
+            ) from error
+        except Exception as error:
+            raise _raised(f"importing {place}", error) from error
+        path = Path(module.__file__ or "")
+        kind = "module"
+    made = getattr(module, attribute, None)
+    if made is None or not callable(made):
+        classes = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, gymnasium.Env)]
+        near = difflib.get_close_matches(attribute, classes, n=1) or classes[:3]
+        raise UsageError(
+            f"{path.name} must define {attribute}.",
+            given=f"it defines {', '.join(classes) or 'no gymnasium.Env'}",
+            fix=f"{place}:{near[0]}" if near else "",
+        )
+    recipe = {kind: place, "class": attribute, "path": str(path), "sha256": sha256(path)}
+    if kind == "file":
+        recipe["file"] = str(path)
+    return Source(attribute, recipe, made)
+
+
+def _import_file(path: Path) -> Any:
+    name = "covary_env_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # worker processes find the class by its module's name
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # what stands beside the file can be imported by it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _raised(f"importing {path.name}", error) from error
+    return module
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def rebuild(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Source:
+    """The environment that a run recorded. Code is run only from outside the run folder and only if it is, to the
+    byte, the code that was recorded.
+
+    Raises:
+        UsageError: anything else, asking for --env.
+    """
+    ask = "name the environment yourself: --env"
+    if isinstance(env_id := recipe.get("id"), str):
+        if ":" in env_id and not env_id.startswith("covary.envs:"):
+            raise UsageError("A run folder may not name a module to import.", given=env_id, fix=ask)
+        return _from_id(env_id)
+    path_text, wanted = recipe.get("path"), recipe.get("sha256")
+    if not isinstance(path_text, str) or not isinstance(wanted, str) or not isinstance(recipe.get("class"), str):
+        given = f"an object in Python, {recipe.get('object')}" if "object" in recipe else "nothing that can be built"
+        raise UsageError("This run's environment was not recorded by name.", given=given, fix=ask)
+    path = Path(path_text)
+    if not path.is_file():
+        raise UsageError("This run's environment is no longer where it was.", given=path, fix=ask)
+    if path.resolve().is_relative_to(run.resolve()):
+        raise UsageError("Code inside a run folder is not run.", given=path, fix=ask)
+    if sha256(path) != wanted:
+        raise UsageError(
+            "This run's environment has changed since it was recorded.",
+            given=f"{path}: its SHA-256 is no longer {wanted[:12]}…",
+            fix=ask + f" {path}:{recipe['class']}",
+        )
+    place = recipe["module"] if "module" in recipe else str(path)
+    source = _from_code(place, recipe["class"])
+    if source.recipe["path"] != str(path):
+        raise UsageError("This run's module is now another file.", given=source.recipe["path"], fix=ask)
+    say(f"environment: {path}:{recipe['class']}, as it was recorded (SHA-256 {wanted[:12]}…)")
+    return source
+
+
+# ------------------------------------------------------------------------------------------------ vectors
+
+
+class Guarded(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Names what an environment did wrong: which one, in which call, and the line in its own code."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
+        super().__init__(env)
+        self.index, self.calls = index, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        try:
+            result = self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise _raised(f"reset of environment {self.index}", error) from error
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise self._fault("reset returns (observation, info).", "reset", f"{type(result).__name__}")
+        self._check_obs(result[0], "reset")
+        return result
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.calls += 1
+        try:
+            result = self.env.step(action)
+        except Exception as error:
+            raise _raised(f"step {self.calls} of environment {self.index}", error) from error
+        if not isinstance(result, tuple) or len(result) != 5:
+            given = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+            raise self._fault("step returns (observation, reward, terminated, truncated, info).", "step", given)
+        obs, reward = result[0], result[1]
+        self._check_obs(obs, "step")
+        if (type(reward) is not float and np.ndim(reward) > 0) or isinstance(reward, str) or reward is None:
+            given = f"reward {reward!r}"
+            raise self._fault("A reward is one real number.", "step", given)
+        return result  # type: ignore[return-value]
+
+    def _check_obs(self, obs: Any, call: str) -> None:
+        space = self.env.observation_space
+        if isinstance(space, gymnasium.spaces.Box):
+            shape, dtype = np.shape(obs), getattr(obs, "dtype", None)
+            if shape != space.shape:
+                raise self._fault(
+                    f"An observation has the shape of its space, {space.shape}.", call, f"observation of shape {shape}"
+                )
+            if dtype is None:
+                dtype = np.asarray(obs).dtype
+            if dtype != space.dtype and not np.can_cast(dtype, space.dtype, "same_kind"):
+                raise self._fault(
+                    f"An observation has the dtype of its space, {space.dtype}.", call, f"observation of dtype {dtype}"
+                )
+        elif isinstance(space, gymnasium.spaces.Discrete) and not space.contains(obs):
+            raise self._fault(f"An observation lies in its space, {space}.", call, f"observation {obs!r}")
+
+    def _fault(self, rule: str, call: str, given: str) -> EnvironmentFault:
+        where = f"{call} {self.calls}" if call == "step" else call
+        return EnvironmentFault(
+            rule,
+            given=f"{given} from environment {self.index}, {where}",
+            fix="`covary check-env` lists every rule this environment breaks",
+        )
+
+
+def _raised(during: str, error: Exception) -> UsageError:
+    if isinstance(error, UsageError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [
+        f for f in frames if not re.search(r"covary[/\\](envs[/\\]build|\w+\.py)|site-packages|importlib", f.filename)
+    ]
+    last = (outside or frames)[-1]
+    return EnvironmentFault(
+        f"An environment must not raise: {type(error).__name__}: {error}",
+        given=f"in {during}",
+        cause=f"{last.filename}:{last.lineno}, {last.line}",
+        fix="mend that line; `covary check-env` tries the environment alone",
+    )
+
+
+class _Maker:
+    """Makes the i-th guarded environment; a class, so that it can travel to a worker process."""
+
+    def __init__(self, source: Source, index: int) -> None:
+        self.source, self.index = source, index
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        return Guarded(self.source.make(), self.index)
+
+
+def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") -> VectorEnv[Any, Any, Any]:
+    """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is.
+
+    `auto`: the environment's own vector version where it has one that resets by mask, else one process after another,
+    which beats worker processes for all but slow environments.
+    """
+    if vectorization not in get_args(Vectorization):
+        raise UsageError("vectorization is auto, sync or async.", given=repr(vectorization))
+    if source.vector is not None:
+        return source.vector
+    if source.single and n_envs > 1:
+        raise UsageError(
+            "One environment object is one environment.",
+            given=f"n_envs={n_envs}",
+            fix="n_envs=1, or hand in a class or a callable that makes environments",
+        )
+    env_id = source.recipe.get("id")
+    if vectorization == "auto" and n_envs > 1 and isinstance(env_id, str):
+        spec = gymnasium.spec(env_id)
+        if spec.vector_entry_point is not None and not spec.kwargs:
+            venv = gymnasium.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point")
+            if venv.metadata.get("autoreset_mode") is AutoresetMode.DISABLED:
+                return venv
+            venv.close()
+    makers = [_Maker(source, i) for i in range(n_envs)]
+    if vectorization == "async":
+        return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
+    return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)

@@ -1,0 +1,129 @@
+"""Torsos, value networks and the running normaliser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+assert set(_ACTIVATIONS) == set(get_args(Activation))
+
+
+def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
+    """A linear layer with orthogonal weights of this gain and no bias to start with (Saxe 2014)."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def mlp(inputs: int, hidden: Sequence[int], activation: Activation = "tanh") -> nn.Sequential:
+    """(..., inputs) -> (..., hidden[-1]), every layer followed by the activation; the identity where hidden is ()."""
+    gain = 1.0 if activation in ("silu", "gelu", "elu") else nn.init.calculate_gain(activation)
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [linear(inputs, width, gain), _ACTIVATIONS[activation]()]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+def width_of(torso: nn.Module, inputs: int) -> int:
+    """How many features a torso gives for (1, inputs); raises ValueError unless they are (1, F)."""
+    mode = torso.training
+    with torch.no_grad():
+        features = torso.eval()(torch.zeros(1, inputs))
+    torso.train(mode)
+    if not (isinstance(features, Tensor) and features.dim() == 2 and features.shape[0] == 1):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(
+            f"A torso maps (B, {inputs}) observations to (B, F) features.\n  given: {shape} for one observation\n"
+            "  fix:   flatten its output, or return the features alone"
+        )
+    return int(features.shape[1])
+
+
+class Value(nn.Module):
+    """A state value: (..., O) normalised observations -> (...)."""
+
+    def __init__(self, inputs: int, hidden: Sequence[int], activation: Activation = "tanh") -> None:
+        super().__init__()
+        self.torso = mlp(inputs, hidden, activation)
+        self.head = linear(hidden[-1] if hidden else inputs, 1, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value: Tensor = self.head(self.torso(x))
+        return value.squeeze(-1)
+
+
+class RunningNorm(nn.Module):
+    """Standardises by the mean and variance of all that it was shown, then clips to +-10.
+
+    The statistics change in `update` alone. Sums are kept in float64 (Chan, Golub & LeVeque 1983), what the forward
+    pass reads in float32.
+    """
+
+    CLIP = 10.0
+    count: Tensor
+    mean64: Tensor
+    m2: Tensor
+    mean: Tensor
+    inv_std: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean64", torch.zeros(features, dtype=torch.float64))
+        self.register_buffer("m2", torch.zeros(features, dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("inv_std", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) * self.inv_std).clamp(-self.CLIP, self.CLIP)
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """x: (B, features)."""
+        x = x.to(torch.float64)
+        n, mean = x.shape[0], x.mean(0)
+        total = self.count + n
+        delta = mean - self.mean64
+        self.m2 += (x - mean).square().sum(0) + delta.square() * (self.count * n / total)
+        self.mean64 += delta * (n / total)
+        self.count.copy_(total)
+        self.mean.copy_(self.mean64)
+        self.inv_std.copy_((self.m2 / total + 1e-8).rsqrt())
+
+
+class ReturnScale:
+    """Divides rewards by the running standard deviation of the discounted return, so that values stay of order one
+    (the scaling of OpenAI Baselines' VecNormalize; Engstrom 2020, sec. 3). The mean is left alone."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.m2 = 0.0, 0.0, 0.0
+        self.carry: list[float] | None = None  # each environment's return so far
+
+    @property
+    def scale(self) -> float:
+        std = math.sqrt(self.m2 / self.count) if self.count > 1 else 0.0
+        return 1.0 / std if std > 1e-8 else 1.0
+
+    def update(self, returns: Tensor) -> None:
+        """returns: any shape, discounted sums of rewards up to each step."""
+        x = returns.to(torch.float64).flatten()
+        n, mean = float(x.numel()), float(x.mean())
+        total, delta = self.count + n, mean - self.mean
+        self.m2 += float((x - mean).square().sum()) + delta * delta * self.count * n / total
+        self.mean += delta * n / total
+        self.count = total

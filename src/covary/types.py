@@ -1,0 +1,49 @@
+"""What travels between the rooms. Nothing here has behaviour.
+
+One shape alphabet everywhere: T time, N environments, B batch, K critics, S samples, O observation, D action; B* any
+batch shape. Sequences are time-major.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Rollout(NamedTuple):
+    """T steps of N environments. An online algorithm gets T = 1.
+
+    The environment's flags never travel further: `discount` is gamma, or 0 where the world stopped; `lam`, by which
+    an algorithm multiplies its lambda, is 1, or 0 where the episode was cut; `valid` is 0 for a step that never
+    happened (the phantom of a vector environment that resets itself on the next step).
+    """
+
+    obs: Tensor  # (T, N, O) raw
+    latent: Tensor  # (T, N, D) continuous, (T, N) discrete
+    reward: Tensor  # (T, N)
+    discount: Tensor  # (T, N)
+    lam: Tensor  # (T, N)
+    valid: Tensor  # (T, N)
+    next_obs: Tensor  # (T, N, O) the one the step really led to, also where the episode ended
+
+
+class Learner(Protocol):
+    """What the training loop and a checkpoint need of an algorithm."""
+
+    horizon: int  # vector steps between updates
+    policy: Any  # covary.policies.Policy
+    critic: Any  # covary.nets.Value
+    optimizers: dict[str, Any]  # covary.optim.Adam by name
+    generator: torch.Generator  # all its random numbers
+
+    def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
+        """Learns from a rollout; progress in [0, 1] is the share of the run that is over. Named scalars to log."""
+        ...
+
+    def numbers(self) -> dict[str, Any]:
+        """What else it remembers between updates, as JSON."""
+        ...
+
+    def load_numbers(self, numbers: dict[str, Any]) -> None: ...
