@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -31,7 +30,7 @@ def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
 
 def mlp(inputs: int, hidden: Sequence[int], activation: Activation = "tanh") -> nn.Sequential:
     """(..., inputs) -> (..., hidden[-1]), every layer followed by the activation; the identity where hidden is ()."""
-    gain = 1.0 if activation in ("silu", "gelu", "elu") else nn.init.calculate_gain(activation)
+    gain = {"tanh": 5 / 3, "relu": 2**0.5}.get(activation, 1.0)
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [linear(inputs, width, gain), _ACTIVATIONS[activation]()]
@@ -57,10 +56,9 @@ def width_of(torso: nn.Module, inputs: int) -> int:
 class Value(nn.Module):
     """A state value: (..., O) normalised observations -> (...)."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], activation: Activation = "tanh") -> None:
+    def __init__(self, torso: nn.Module, features: int) -> None:
         super().__init__()
-        self.torso = mlp(inputs, hidden, activation)
-        self.head = linear(hidden[-1] if hidden else inputs, 1, 1.0)
+        self.torso, self.head = torso, linear(features, 1, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         value: Tensor = self.head(self.torso(x))
@@ -104,26 +102,3 @@ class RunningNorm(nn.Module):
         self.count.copy_(total)
         self.mean.copy_(self.mean64)
         self.inv_std.copy_((self.m2 / total + 1e-8).rsqrt())
-
-
-class ReturnScale:
-    """Divides rewards by the running standard deviation of the discounted return, so that values stay of order one
-    (the scaling of OpenAI Baselines' VecNormalize; Engstrom 2020, sec. 3). The mean is left alone."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.m2 = 0.0, 0.0, 0.0
-        self.carry: list[float] | None = None  # each environment's return so far
-
-    @property
-    def scale(self) -> float:
-        std = math.sqrt(self.m2 / self.count) if self.count > 1 else 0.0
-        return 1.0 / std if std > 1e-8 else 1.0
-
-    def update(self, returns: Tensor) -> None:
-        """returns: any shape, discounted sums of rewards up to each step."""
-        x = returns.to(torch.float64).flatten()
-        n, mean = float(x.numel()), float(x.mean())
-        total, delta = self.count + n, mean - self.mean
-        self.m2 += float((x - mean).square().sum()) + delta * delta * self.count * n / total
-        self.mean += delta * n / total
-        self.count = total

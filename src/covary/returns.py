@@ -1,10 +1,12 @@
-"""Targets and advantages: pure functions over time-major (T, N) tensors.
+"""Targets and advantages: pure functions over time-major (T, N) tensors; and the scale of rewards.
 
 `discount` is gamma, or 0 where the episode terminated; `lam` is lambda, or 0 where the episode was cut for whatever
 reason, so that nothing crosses a reset and a truncated episode bootstraps from the value of its true last observation.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -48,3 +50,31 @@ def running_return(reward: Tensor, gamma: float, cut: Tensor, carry: Tensor) -> 
     first = torch.cat([reward[:1] + gamma * carry, reward[1:]])
     total = backward_sum(first.flip(0), weight.flip(0)).flip(0)
     return total, total[-1] * (1 - cut[-1])
+
+
+class ReturnScale:
+    """Divides rewards by the running standard deviation of the discounted return, so that values stay of order one
+    (OpenAI Baselines' VecNormalize; Engstrom 2020, sec. 3). The mean is left alone."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.m2 = 0.0, 0.0, 0.0
+        self.carry: list[float] = []  # each environment's return so far
+
+    def __call__(self, reward: Tensor, gamma: float, lam: Tensor, valid: Tensor) -> Tensor:
+        """Takes in (T, N) rewards and scales them. lam: 0 where an episode was cut; valid: 0 where no step happened."""
+        carry = torch.tensor(self.carry or [0.0] * reward.shape[1], dtype=reward.dtype, device=reward.device)
+        returns, carry = running_return(reward, gamma, 1 - lam, carry)
+        self.carry = carry.tolist()
+        x = returns[valid > 0].to(torch.float64)
+        if n := x.numel():
+            mean = float(x.mean())
+            total, delta = self.count + n, mean - self.mean
+            self.m2 += float((x - mean).square().sum()) + delta * delta * self.count * n / total
+            self.mean += delta * n / total
+            self.count = total
+        return reward * self.scale
+
+    @property
+    def scale(self) -> float:
+        std = math.sqrt(self.m2 / self.count) if self.count > 1 else 0.0
+        return 1.0 / std if std > 1e-8 else 1.0

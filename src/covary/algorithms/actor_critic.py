@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from covary.errors import check_fields
-from covary.nets import ReturnScale, Value
+from covary.nets import Value
 from covary.optim import Adam, descend
 from covary.policies import Policy, mean_entropy
-from covary.returns import running_return, td_error
+from covary.returns import ReturnScale, td_error
 from covary.types import Rollout
 
 
@@ -99,7 +99,9 @@ class Learner:
         self.reward_scale = ReturnScale()
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
-        reward = self._scaled(rollout) if self.config.scale_rewards else rollout.reward
+        reward = rollout.reward
+        if self.config.scale_rewards:
+            reward = self.reward_scale(reward, self.config.gamma, rollout.lam, rollout.valid)
         normalize = self.policy.normalizer
         x = normalize(rollout.obs[0])
         batch = Batch(x, rollout.latent[0], reward[0], rollout.discount[0], normalize(rollout.next_obs[0]))
@@ -114,15 +116,8 @@ class Learner:
         self.policy.observe(rollout.obs[0])
         return {"actor_loss": terms.actor.detach(), "critic_loss": terms.critic.detach()}
 
-    def _scaled(self, rollout: Rollout) -> Tensor:
-        carry = rollout.reward.new_tensor(self.reward_scale.carry or [0.0] * rollout.reward.shape[1])
-        returns, carry = running_return(rollout.reward, self.config.gamma, 1 - rollout.lam, carry)
-        self.reward_scale.carry = carry.tolist()
-        self.reward_scale.update(returns)
-        return rollout.reward * self.reward_scale.scale
-
     def numbers(self) -> dict[str, Any]:
         return {"reward_scale": vars(self.reward_scale)}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
-        vars(self.reward_scale).update(numbers["reward_scale"])
+        vars(self.reward_scale).update(numbers["reward_scale"], carry=[])  # episodes start afresh

@@ -30,10 +30,10 @@ import torch
 from torch import Tensor
 
 from covary.errors import check_fields
-from covary.nets import ReturnScale, Value
+from covary.nets import Value
 from covary.optim import Adam, descend
 from covary.policies import Policy, mean_entropy
-from covary.returns import gae, running_return
+from covary.returns import ReturnScale, gae
 from covary.types import Rollout
 
 
@@ -128,8 +128,9 @@ class Learner:
         batch, value = self._batch(rollout)
         self.optimizer.lr = c.learning_rate * (1 - progress) if c.anneal else c.learning_rate
         seen = []
-        epoch = 0
-        for epoch in range(1, c.epochs + 1):
+        epochs = 0
+        while epochs < c.epochs:
+            epochs += 1
             order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
             shuffled = Batch(*(part[order.to(part.device)] for part in batch))
             for parts in zip(*(part.split(c.minibatch) for part in shuffled), strict=True):
@@ -152,7 +153,7 @@ class Learner:
             "clip_fraction": clipped,
             "explained_variance": 1 - (batch.target - value).var() / (batch.target.var() + 1e-12),
             "learning_rate": torch.tensor(self.optimizer.lr),
-            "epochs": torch.tensor(float(epoch)),
+            "epochs": torch.tensor(float(epochs)),
         }
 
     @torch.no_grad()
@@ -161,7 +162,9 @@ class Learner:
         normalize = self.policy.normalizer
         x = normalize(rollout.obs)
         value, next_value = self.critic(x), self.critic(normalize(rollout.next_obs))
-        reward = self._scaled(rollout) if self.config.scale_rewards else rollout.reward
+        reward = rollout.reward
+        if self.config.scale_rewards:
+            reward = self.reward_scale(reward, self.config.gamma, rollout.lam, rollout.valid)
         advantage = gae(reward, rollout.discount, self.config.lam * rollout.lam, value, next_value)
         log_prob = self.policy.density(x.flatten(0, 1)).log_prob_latent(rollout.latent.flatten(0, 1))
         flat = [x.flatten(0, 1), rollout.latent.flatten(0, 1), log_prob]
@@ -172,14 +175,6 @@ class Learner:
         if self.config.normalize_advantage:
             advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
         return Batch(x, latent, log_prob, advantage, target), value
-
-    def _scaled(self, rollout: Rollout) -> Tensor:
-        n = rollout.reward.shape[1]
-        carry = rollout.reward.new_tensor(self.reward_scale.carry or [0.0] * n)
-        returns, carry = running_return(rollout.reward, self.config.gamma, 1 - rollout.lam, carry)
-        self.reward_scale.carry = carry.tolist()
-        self.reward_scale.update(returns[rollout.valid > 0])
-        return rollout.reward * self.reward_scale.scale
 
     @torch.no_grad()
     def _divergence(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -194,4 +189,4 @@ class Learner:
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.updates = int(numbers["updates"])
-        vars(self.reward_scale).update(numbers["reward_scale"])
+        vars(self.reward_scale).update(numbers["reward_scale"], carry=[])  # episodes start afresh

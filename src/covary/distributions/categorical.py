@@ -86,9 +86,9 @@ class Categorical(Distribution):
 
     def log_prob_latent(self, latent: Tensor) -> Tensor:
         """(S*, B*) index -> (S*, B*)."""
-        index = latent.long()
-        logits = self.logits.expand(index.shape + self.logits.shape[-1:])
-        return logits.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+        shape = torch.broadcast_shapes(latent.shape, self.batch_shape)
+        index = latent.long().expand(shape).unsqueeze(-1)
+        return self.logits.expand(shape + self.logits.shape[-1:]).gather(-1, index).squeeze(-1)
 
     def entropy(self) -> Tensor:
         """(B*,) nats."""

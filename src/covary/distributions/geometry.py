@@ -95,8 +95,8 @@ class Geometry:
             periodic: dimensions that are circles, whatever `bounds` says.
 
         Raises:
-            ValueError: low >= high, `squash` or `mean` without finite bounds, a periodic index that is out of range
-                or names no finite interval.
+            ValueError: low >= high, `squash` or `mean` without finite bounds, a width that float32 cannot hold, a
+                periodic index that is out of range or names no finite interval.
         """
         lo, hi = np.atleast_1d(np.asarray(low, np.float64)), np.atleast_1d(np.asarray(high, np.float64))
         if lo.ndim != 1 or lo.shape != hi.shape:
@@ -250,6 +250,7 @@ def _circles(periodic: Sequence[int], low: np.ndarray, high: np.ndarray) -> set[
 def _kind(i: int, word: Bounds, low: float, high: float, circles: set[int]) -> Kind:
     finite = math.isfinite(low) + math.isfinite(high)
     if i in circles:
+        _check_width(i, low, high)
         return "wrap"
     if word in ("squash", "mean") and finite < 2:
         raise ValueError(
@@ -260,7 +261,21 @@ def _kind(i: int, word: Bounds, low: float, high: float, circles: set[int]) -> K
         return "free"
     if word == "clip":
         return "clip"
-    return "squash" if finite == 2 else "half"
+    if finite < 2:
+        return "half"
+    _check_width(i, low, high)
+    return "squash"
+
+
+def _check_width(i: int, low: float, high: float) -> None:
+    with np.errstate(over="ignore"):
+        width = np.float32(high) - np.float32(low)
+    if not 0 < width < math.inf:
+        raise ValueError(
+            "The width of a squashed or periodic dimension must be a number of float32, neither 0 nor infinite.\n"
+            f"  given: dimension {i} with low {low}, high {high}\n"
+            '  fix:   the range that the action really has, or bounds="clip" or "free"'
+        )
 
 
 def _kept(u: Tensor, g: _Group) -> Tensor:

@@ -7,6 +7,7 @@ to; `valid` is 0 for a step that never happened.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -52,9 +53,9 @@ class Adapter:
     """Steps a vector environment and tells its episodes truly.
 
     Args:
-        venv: any Gymnasium vector environment. With autoreset DISABLED every reset is seeded from (run seed,
-            environment, episode); one that resets itself is seeded once.
-        seed: the run seed.
+        venv: any Gymnasium vector environment. With autoreset DISABLED every reset is seeded; one that resets
+            itself is seeded once.
+        seed_of: (environment, episode) -> the episode's seed.
         gamma: what `discount` is where the world goes on.
 
     Attributes:
@@ -62,8 +63,13 @@ class Adapter:
         started: (N,) how many episodes each environment has started.
     """
 
-    def __init__(self, venv: gymnasium.vector.VectorEnv[Any, Any, Any], seed: int, gamma: float) -> None:
-        self.venv, self.seed, self.gamma = venv, seed, np.float32(gamma)
+    def __init__(
+        self,
+        venv: gymnasium.vector.VectorEnv[Any, Any, Any],
+        seed_of: Callable[[int, int], int],
+        gamma: float = 1.0,
+    ) -> None:
+        self.venv, self.seed_of, self.gamma = venv, seed_of, np.float32(gamma)
         self.mode = AutoresetMode(venv.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.n = venv.num_envs
         self.encode = Encoder(venv.single_observation_space)
@@ -86,7 +92,7 @@ class Adapter:
         return self._checked(self.encode(obs), "observation", "reset")
 
     def _seeds(self, starting: NDArray[np.bool_]) -> list[int | None]:
-        seeds = [episode_seed(self.seed, i, int(self.started[i])) if starting[i] else None for i in range(self.n)]
+        seeds = [self.seed_of(i, int(self.started[i])) if starting[i] else None for i in range(self.n)]
         self.started += starting
         return seeds
 

@@ -107,7 +107,7 @@ def _from_id(env_id: str) -> Source:
 
     def make() -> gymnasium.Env[Any, Any]:
         try:
-            return gymnasium.make(env_id, disable_env_checker=True)
+            return gymnasium.make(bare, disable_env_checker=True)
         except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
             raise UsageError(
                 f"{env_id} needs a package that is not installed.",
@@ -115,7 +115,8 @@ def _from_id(env_id: str) -> Source:
                 fix='pip install "covary[box2d]" or "covary[mujoco]"',
             ) from error
 
-    return Source(env_id.replace(":", "/").split("/")[-1], {"id": env_id}, make)
+    recorded = bare if module == "covary.envs" else env_id
+    return Source(bare.split("/")[-1], {"id": recorded}, make)
 
 
 def _unknown(env_id: str, error: Exception) -> UsageError:
@@ -208,7 +209,7 @@ def rebuild(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Source:
     """
     ask = "name the environment yourself: --env"
     if isinstance(env_id := recipe.get("id"), str):
-        if ":" in env_id and not env_id.startswith("covary.envs:"):
+        if ":" in env_id:
             raise UsageError("A run folder may not name a module to import.", given=env_id, fix=ask)
         return _from_id(env_id)
     path_text, wanted = recipe.get("path"), recipe.get("sha256")
@@ -340,6 +341,7 @@ def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") ->
         )
     env_id = source.recipe.get("id")
     if vectorization == "auto" and n_envs > 1 and isinstance(env_id, str):
+        env_id = env_id.rpartition(":")[2]  # its module is imported by now
         spec = gymnasium.spec(env_id)
         if spec.vector_entry_point is not None and not spec.kwargs:
             venv = gymnasium.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point")

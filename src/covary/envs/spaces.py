@@ -52,3 +52,42 @@ class Decoder:
             return np.clip(shaped, space.low, space.high, out=shaped)
         assert isinstance(space, gymnasium.spaces.Discrete)
         return action.astype(space.dtype) + space.start
+
+
+# ------------------------------------------------------------------------------------------- spaces as JSON
+
+
+def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
+    """What a checkpoint keeps of a space; bounds that are all equal are kept once."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    assert isinstance(space, gymnasium.spaces.Box)
+
+    def bound(x: NDArray[Any]) -> Any:
+        flat = [str(v) if np.isinf(v) else v for v in x.reshape(-1).tolist()]
+        return flat[0] if len(set(flat)) == 1 else flat
+
+    return {
+        "kind": "Box",
+        "low": bound(space.low),
+        "high": bound(space.high),
+        "shape": list(space.shape),
+        "dtype": str(space.dtype),
+    }
+
+
+def from_json(data: dict[str, Any]) -> gymnasium.Space[Any]:
+    """Raises UsageError where `data` describes no space."""
+    try:
+        if data["kind"] == "Discrete":
+            return gymnasium.spaces.Discrete(int(data["n"]), start=int(data["start"]))
+        shape, dtype = tuple(int(n) for n in data["shape"]), np.dtype(data["dtype"])
+        if not (np.issubdtype(dtype, np.number) or dtype.kind == "b") or np.prod(shape) > 1e8:
+            raise ValueError(dtype)
+
+        def bound(x: Any) -> NDArray[Any]:
+            return np.broadcast_to(np.asarray(x, np.float64).reshape(-1), (int(np.prod(shape)),)).reshape(shape)
+
+        return gymnasium.spaces.Box(bound(data["low"]).astype(dtype), bound(data["high"]).astype(dtype), shape, dtype)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError("The description of a space is broken.", given=repr(data)[:200]) from error

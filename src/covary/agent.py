@@ -1,0 +1,235 @@
+"""An agent: a policy, the learner that moves it, and the spaces it was made for."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import covary
+from covary import algorithms, runs
+from covary.envs import spaces
+from covary.errors import UsageError, check_sizes
+from covary.nets import Activation, Value, mlp, width_of
+from covary.policies import PolicyConfig, make_policy
+from covary.types import Learner
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """How the value network is made."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """widths of the hidden layers"""
+    activation: Activation = "tanh"
+    """of the hidden layers"""
+
+    def __post_init__(self) -> None:
+        hidden = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
+        object.__setattr__(self, "hidden", hidden)
+        check_sizes("critic.hidden", hidden)
+
+
+class Agent:
+    """Acts, is saved and loaded. Make one with `covary.train` or `covary.load`.
+
+    Attributes:
+        policy: an nn.Module from a float tensor (B, O) of raw observations to the density of raw actions.
+        learner: the algorithm's networks and optimizers.
+        steps: transitions it was trained on.
+    """
+
+    def __init__(
+        self,
+        algo: str,
+        observation_space: Any,
+        action_space: Any,
+        *,
+        config: Any = None,
+        policy: PolicyConfig | None = None,
+        critic: CriticConfig | None = None,
+        torso: nn.Module | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        module = algorithms.find(algo)
+        self.algo, self.config = algo, config or module.Config()
+        self.policy_config, self.critic_config = policy or PolicyConfig(), critic or CriticConfig()
+        self.observation_space, self.action_space = observation_space, action_space
+        self.encode, self.decode = spaces.Encoder(observation_space), spaces.Decoder(action_space)
+        self.device, self.seed, self.steps = torch.device(device), seed, 0
+        self.custom_torso = torso is not None
+        net_seed, noise_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
+        size = self.encode.size
+        with torch.random.fork_rng(devices=[]):  # the user's own random numbers are not ours to move
+            torch.manual_seed(net_seed)
+            body = (
+                copy.deepcopy(torso)
+                if torso is not None
+                else mlp(size, self.critic_config.hidden, self.critic_config.activation)
+            )
+            self.policy = make_policy(size, action_space, self.policy_config, torso=torso, one_hot=self.encode.one_hot)
+            value = Value(body, width_of(body, size))
+        self.policy.to(self.device)
+        value.to(self.device)
+        generator = torch.Generator(self.device).manual_seed(noise_seed)
+        self.learner: Learner = module.Learner(self.policy, value, self.config, generator)
+
+    @torch.no_grad()
+    def sample(self, obs: NDArray[np.float32]) -> tuple[Tensor, NDArray[Any]]:
+        """(N, O) encoded observations -> latents (N, D) and actions (N, D), from the agent's own random numbers."""
+        density = self.policy(torch.from_numpy(obs).to(self.device))
+        latent = density.sample_latent(noise=density.noise(generator=self.learner.generator))
+        return latent, density.to_action(latent).cpu().numpy()
+
+    @torch.no_grad()
+    def act(self, obs: Any, deterministic: bool = False) -> Any:
+        """The action for one observation, or for a batch of them; numpy in and out, in the environment's own units.
+
+        Args:
+            obs: as the environment gives it, *shape or (B, *shape).
+            deterministic: the density's median (mode of a discrete one) in place of a sample.
+
+        Raises:
+            UsageError: an observation of another shape.
+        """
+        x = np.asarray(obs)
+        single = x.shape == (self.observation_space.shape or ())
+        if not single and x.shape[1:] != (self.observation_space.shape or ()):
+            raise UsageError(
+                f"An observation has shape {self.observation_space.shape}, a batch one dimension more in front.",
+                given=f"shape {x.shape}",
+            )
+        encoded = self.encode(x[None] if single else x)
+        if deterministic:
+            action = self.policy(torch.from_numpy(encoded).to(self.device)).deterministic_action.cpu().numpy()
+        else:
+            _, action = self.sample(encoded)
+        actions = self.decode(action)
+        return actions[0] if single else actions
+
+    # ---- saving and loading
+
+    def state(self) -> tuple[runs.Arrays, dict[str, Any]]:
+        """All that it is: named arrays, and the rest as JSON."""
+        tensors = {f"policy.{k}": v for k, v in self.policy.state_dict().items()}
+        tensors |= {f"critic.{k}": v for k, v in self.learner.critic.state_dict().items()}
+        for name, optimizer in self.learner.optimizers.items():
+            tensors |= {f"{name}.{k}": v for k, v in optimizer.state().items()}
+        tensors["generator"] = self.learner.generator.get_state()
+        meta = {
+            "covary": covary.__version__,
+            "algo": self.algo,
+            "steps": self.steps,
+            "seed": self.seed,
+            "observation_space": spaces.to_json(self.observation_space),
+            "action_space": spaces.to_json(self.action_space),
+            "config": asdict(self.config),
+            "policy": asdict(self.policy_config),
+            "critic": asdict(self.critic_config),
+            "custom_torso": self.custom_torso,
+            "learner": self.learner.numbers(),
+        }
+        return {k: v.detach().cpu().numpy() for k, v in tensors.items()}, meta
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a checkpoint folder, complete or not at all."""
+        runs.write_checkpoint(Path(path), *self.state())
+        return Path(path)
+
+    def restore(self, arrays: runs.Arrays, meta: dict[str, Any]) -> None:
+        """Takes over a checkpoint's state.
+
+        Raises:
+            UsageError: one whose tensors do not fit this agent.
+        """
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
+        try:
+            self.policy.load_state_dict(_under("policy.", tensors))
+            self.learner.critic.load_state_dict(_under("critic.", tensors))
+            for name, optimizer in self.learner.optimizers.items():
+                if state := _under(f"{name}.", tensors):
+                    optimizer.load_state(state)
+            self.learner.generator.set_state(tensors["generator"])
+            self.learner.load_numbers(meta["learner"])
+            self.steps = int(meta["steps"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(
+                "A checkpoint must fit the agent it is loaded into.",
+                given=str(error).splitlines()[0] if not isinstance(error, KeyError) else f"no {error}",
+                cause="another torso, or a file that was changed",
+            ) from error
+
+    def start_from(self, other: Agent) -> None:
+        """Another agent's networks and normaliser under this one's covariance: the same mean and the same spread.
+
+        Raises:
+            UsageError: other spaces, torsos of other shapes, other bounds.
+        """
+        for field in ("observation_space", "action_space"):
+            if getattr(self, field) != getattr(other, field):
+                raise UsageError(
+                    "--init-from needs an agent of the same environment.",
+                    given=f"{field} {getattr(other, field)}, here {getattr(self, field)}",
+                )
+        try:
+            self.policy.torso.load_state_dict(other.policy.torso.state_dict())
+            self.policy.normalizer.load_state_dict(other.policy.normalizer.state_dict())
+            self.learner.critic.load_state_dict(other.learner.critic.state_dict())
+        except RuntimeError as error:
+            raise UsageError(
+                "--init-from needs the same hidden layers and activation.",
+                given=f"{other.policy_config.hidden} and {other.critic_config.hidden}",
+                fix=f"--policy.hidden {' '.join(map(str, other.policy_config.hidden))}",
+            ) from error
+        self.policy.head.start_from(other.policy.head)  # type: ignore[arg-type]
+        if self.algo == other.algo:
+            self.learner.load_numbers(other.learner.numbers())
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def load(path: str | Path, torso: nn.Module | None = None, *, device: str = "cpu") -> Agent:
+    """The agent in a checkpoint, or in the newest checkpoint of a run. Imports nothing that a file names.
+
+    Args:
+        torso: the module that the policy was trained with, if it was your own.
+
+    Raises:
+        UsageError: no such checkpoint, a broken one, one of another version, or one that needs its torso.
+    """
+    place = runs.find_checkpoint(path)
+    arrays, meta = runs.read_checkpoint(place)
+    try:
+        if meta["custom_torso"] and torso is None:
+            raise UsageError(
+                "This policy was trained with a torso of its user's own.",
+                given=place,
+                fix="covary.load(path, torso=MyTorso())",
+            )
+        agent = Agent(
+            meta["algo"],
+            spaces.from_json(meta["observation_space"]),
+            spaces.from_json(meta["action_space"]),
+            config=algorithms.find(meta["algo"]).Config(**meta["config"]),
+            policy=PolicyConfig(**meta["policy"]),
+            critic=CriticConfig(**meta["critic"]),
+            torso=torso,
+            seed=int(meta["seed"]),
+            device=device,
+        )
+    except (KeyError, TypeError) as error:
+        raise UsageError("agent.json must describe an agent.", given=f"{place}: {error}") from error
+    agent.restore(arrays, meta)
+    return agent
+
+
+__all__ = ["Agent", "CriticConfig", "load"]

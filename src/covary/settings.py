@@ -1,0 +1,131 @@
+"""What the user says, settled into one set of settings: defaults, then the preset, then explicit options."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from covary import algorithms, presets
+from covary.agent import CriticConfig
+from covary.envs.build import Vectorization
+from covary.errors import UsageError, check_choice, check_sizes
+from covary.policies import PolicyConfig
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What holds for any algorithm."""
+
+    algo: str = "ppo"
+    """ppo or actor_critic"""
+    steps: int = 100_000
+    """transitions over all environments, rounded up to one step of all"""
+    seed: int = 0
+    """decides every random number of the run"""
+    out: str | None = None
+    """the run's folder; runs/ENV-ALGO-SEED-TIME when left out"""
+    preset: Literal["auto", "none"] = "auto"
+    """auto: the settings kept for a known environment, announced; none: plain defaults"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU only for a torso of your own; small networks are faster without"""
+    vectorization: Vectorization = "auto"
+    """auto: the environment's own vector version, else sync; async: a process for each environment"""
+    eval_every: int = 0
+    """transitions between evaluations, of which the best checkpoint is kept; 0 for none"""
+    eval_episodes: int = 20
+    """episodes of each evaluation"""
+    save_every: int = 0
+    """transitions between checkpoints; 0 for a tenth of the run"""
+    init_from: str | None = None
+    """a run or checkpoint to start from: the same mean and the same spread, under this run's covariance"""
+
+    def __post_init__(self) -> None:
+        check_choice("preset", self.preset, ("auto", "none"))
+        check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        check_choice("vectorization", self.vectorization, ("auto", "sync", "async"))
+        check_sizes("steps", (self.steps,))
+        check_sizes("eval_episodes", (self.eval_episodes,))
+        if not (isinstance(self.seed, int) and self.seed >= 0):
+            raise UsageError("seed must be a whole number, 0 or above.", given=self.seed)
+        for name in ("eval_every", "save_every"):
+            if not (isinstance(value := getattr(self, name), int) and value >= 0):
+                raise UsageError(f"{name} must be a whole number, 0 or above.", given=value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of a run's settings but its environment."""
+
+    run: RunOptions
+    config: Any
+    policy: PolicyConfig
+    critic: CriticConfig
+    preset: dict[str, Any]  # what the preset set, by name
+
+
+def settle(env_name: str, options: dict[str, Any]) -> Settings:
+    """Defaults, the preset of `env_name`, and the user's options on top.
+
+    options: fields of RunOptions, of the algorithm's Config and of PolicyConfig by their plain names; `policy` and
+    `critic` as a config or a dict; dotted names such as "policy.hidden".
+
+    Raises:
+        UsageError: a name that is none of these, with the nearest; a value that does not fit.
+    """
+    module = algorithms.find(options.get("algo", "ppo"))
+    preset = presets.find(env_name, options.get("algo", "ppo")) if options.get("preset", "auto") == "auto" else {}
+    given = _flatten(options, module.Config)
+    rooms = {"run": RunOptions, "config": module.Config, "policy": PolicyConfig, "critic": CriticConfig}
+    values: dict[str, dict[str, Any]] = {room: {} for room in rooms}
+    for name, value in (_flatten(preset, module.Config) | given).items():
+        room, _, field = name.rpartition(".")
+        values[room][field] = value
+    try:
+        made = {room: cls(**values[room]) for room, cls in rooms.items()}  # type: ignore[arg-type]
+    except TypeError as error:  # a value of the wrong type met a comparison
+        raise UsageError("An option has a value of the wrong type.", given=str(error)) from error
+    return Settings(**made, preset={k: v for k, v in preset.items() if k not in given})  # type: ignore[arg-type]
+
+
+def _names(cls: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+def _flatten(options: dict[str, Any], config: Any) -> dict[str, Any]:
+    """Every option under the name of its room: run.steps, config.gamma, policy.hidden, critic.hidden."""
+    rooms = {"run": _names(RunOptions), "config": _names(config)}
+    nested = {"policy": _names(PolicyConfig), "critic": _names(CriticConfig)}
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in nested:
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            if not isinstance(value, dict):
+                raise UsageError(
+                    f"{name} is a dict of its options.", given=repr(value), fix=f'{name}={{"hidden": (64, 64)}}'
+                )
+            for key, inner in value.items():
+                flat[_known(f"{name}.{key}", {f"{name}.{n}" for n in nested[name]})] = inner
+            continue
+        plain = name.replace("-", "_")
+        room = next((r for r, names in (rooms | nested).items() if plain in names and "." not in plain), None)
+        if room is not None:
+            flat[f"{room}.{plain}"] = value
+        else:
+            everything = {n for names in rooms.values() for n in names}
+            everything |= {f"{r}.{n}" for r, names in nested.items() for n in names}
+            flat[_known(plain, everything)] = value
+    return flat
+
+
+def _known(name: str, names: set[str]) -> str:
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, sorted(names), n=1)
+    raise UsageError(
+        "An option must be one that the algorithm or policy has.",
+        given=name,
+        fix=f"did you mean {near[0]}?" if near else "",
+    )
