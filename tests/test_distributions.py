@@ -39,7 +39,7 @@ DIMENSIONS = {  # name: low, high, word for `bounds`
     "wrap": (-2.0, 3.0, "auto"),
     "clip": (-1.0, 1.5, "clip"),
     "clip_up": (-0.5, INF, "clip"),
-    "clip_down": (-INF, 0.8, "clip"),
+    "clip_down": (-INF, 0.75, "clip"),
     "mean": (-1.0, 1.0, "mean"),
     "unbound": (-1.0, 1.0, "free"),
 }

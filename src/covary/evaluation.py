@@ -13,6 +13,7 @@ from covary.agent import Agent
 from covary.envs.adapter import Adapter
 from covary.envs.build import build, resolve
 from covary.errors import UsageError, check_sizes
+from covary.nets import one_thread
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def evaluate(
     source = resolve(env)
     venv = build(source, min(n_envs, episodes) if not source.single else 1)
     try:
-        return _run(agent, venv, episodes, seed, deterministic, info)
+        with one_thread():
+            return _run(agent, venv, episodes, seed, deterministic, info)
     finally:
         if not source.single and source.vector is None:
             venv.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -18,6 +19,17 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
 }
 assert set(_ACTIVATIONS) == set(get_args(Activation))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs torch on one thread and gives back the others afterwards: more make networks this small slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:

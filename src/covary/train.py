@@ -26,6 +26,7 @@ from covary.envs.adapter import Adapter, Episode, episode_seed
 from covary.envs.build import Source, build, rebuild, resolve
 from covary.errors import UsageError
 from covary.evaluation import check_spaces, evaluate
+from covary.nets import one_thread
 from covary.policies import PolicyConfig, mean_entropy
 from covary.progress import Progress
 from covary.runs import FORMAT, Run, find_checkpoint, read_checkpoint
@@ -171,11 +172,9 @@ def _go(
         progress.say(
             "this vector environment resets itself: it is seeded once, its episodes cannot be had again singly"
         )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more make networks this small slower
     stop = _Stop()
     try:
-        with stop.watched():
+        with stop.watched(), one_thread():
             _loop(agent, adapter, source, settings, run, progress, stop)
     except BaseException:
         if agent.steps > 0 or run.checkpoints():
@@ -184,7 +183,6 @@ def _go(
             progress.say(f"saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
         raise
     finally:
-        torch.set_num_threads(threads)
         progress.close()
     _save(agent, adapter, run)
     if stop.signal is not None:

@@ -1,0 +1,263 @@
+"""The command line: a thin face. `covary --help` imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+HELP = """usage: covary COMMAND [OPTIONS]
+
+  train ENV          train an agent; --resume RUN goes on with one
+  eval RUN           run a trained agent for some episodes
+  plot RUN...        draw the curves of runs into one picture
+  check-env ENV      every rule of the Gymnasium API that an environment breaks, with the fix
+
+ENV is a Gymnasium id, path/to/file.py:Class or module:Class. `covary COMMAND --help` says more.
+
+  covary train covary/Heliostat-v0 --steps 200000 --out runs/h --policy.covariance full
+  covary train my_env.py:MyEnv --algo actor_critic
+  covary eval runs/h --episodes 100 --json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command and exits: 0 done, 1 findings, 2 a mistake of the user's, 130 and 143 stopped by a signal."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """The same, returning the exit code."""
+    commands = {"train": _train, "eval": _eval, "plot": _plot, "check-env": _check_env}
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        from covary import __version__
+
+        print(f"covary {__version__}")
+        return 0
+    from covary.errors import UsageError
+
+    if argv[0] not in commands:
+        import difflib
+
+        near = difflib.get_close_matches(argv[0], commands, n=1)
+        return _complain(
+            UsageError(
+                f"The command is one of {', '.join(commands)}.",
+                given=argv[0],
+                fix=f"covary {near[0]}" if near else "covary --help",
+            )
+        )
+    try:
+        return commands[argv[0]](argv[1:])
+    except UsageError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _complain(error: Exception) -> int:
+    print(f"covary: {error}", file=sys.stderr)
+    return 2
+
+
+# ------------------------------------------------------------------------------------------------------ train
+
+
+def _peek(argv: Sequence[str], option: str, default: str | None = None) -> str | None:
+    """The value of an option before the parser that depends on it exists."""
+    names = {f"--{option}", f"--run.{option}"}
+    for i, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else (argv[i + 1] if i + 1 < len(argv) else default)
+    return default
+
+
+def _train(argv: list[str]) -> int:
+    import tyro
+
+    from covary import algorithms, presets
+    from covary.agent import CriticConfig
+    from covary.policies import PolicyConfig
+    from covary.settings import RunOptions, settle
+    from covary.train import train
+
+    if (path := _peek(argv, "resume")) is not None:
+        return _resume(argv, path)
+    algo = _peek(argv, "algo", "ppo")
+    module = algorithms.find(algo or "ppo")
+    env = argv[0] if argv and not argv[0].startswith("-") else None
+    # The preset's values are the parser's defaults, so that --help shows them and an explicit option goes before them.
+    chosen = {"algo": algo, "preset": _peek(argv, "preset", "auto")}
+    defaults = settle(_bare(env or ""), {k: v for k, v in chosen.items() if v in ("none", "auto") or k == "algo"})
+    flat = tyro.conf.OmitArgPrefixes
+    command = dataclasses.make_dataclass(
+        "train",
+        [
+            (
+                "env",
+                Annotated[
+                    str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV", help="id, file.py:Class or module:Class")
+                ],
+            ),
+            ("run", Annotated[RunOptions, flat]),
+            ("config", Annotated[module.Config, flat]),
+            ("policy", PolicyConfig),
+            ("critic", CriticConfig),
+        ],
+    )
+    start = {
+        "run": defaults.run,
+        "config": defaults.config,
+        "policy": defaults.policy,
+        "critic": defaults.critic,
+    }
+    default = command(**({"env": tyro.MISSING} | start))
+    asked = tyro.cli(
+        command,
+        args=argv,
+        default=default,
+        prog="covary train",
+        description="Train an agent on your environment. Options with a dot belong to the policy or the critic; "
+        "`covary train --resume RUN [--steps N] [--env ENV]` goes on with a run.",
+    )
+    before = presets.find(_bare(asked.env), asked.run.algo) if asked.run.preset == "auto" else {}
+    explicit = _changed(asked, defaults, before)
+    train(asked.env, **explicit)
+    return 0
+
+
+def _bare(env: str) -> str:
+    return env.removeprefix("covary.envs:")
+
+
+def _changed(asked: Any, defaults: Any, preset: dict[str, Any]) -> dict[str, Any]:
+    """The options to hand on: all that differ from plain defaults and are not the preset's own values."""
+    options: dict[str, Any] = {"algo": asked.run.algo}
+    for room in ("run", "config", "policy", "critic"):
+        mine, usual = getattr(asked, room), getattr(defaults, room)
+        for field in dataclasses.fields(mine):
+            value = getattr(mine, field.name)
+            if value != getattr(usual, field.name):
+                options[f"{room}.{field.name}" if room in ("policy", "critic") else field.name] = value
+    return options
+
+
+def _resume(argv: list[str], path: str) -> int:
+    import argparse
+
+    from covary.train import train
+
+    parser = argparse.ArgumentParser(prog="covary train", description="go on with a run under its own settings")
+    parser.add_argument("--resume", metavar="RUN", required=True)
+    parser.add_argument("--steps", type=int, help="a new total")
+    parser.add_argument("--env", help="the environment, where the run cannot build its own")
+    parser.add_argument("positional_env", nargs="?", metavar="ENV", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    from covary.errors import check_sizes
+
+    if args.steps is not None:
+        check_sizes("steps", (args.steps,))
+    train(args.env or args.positional_env, steps=args.steps, resume=path)
+    return 0
+
+
+# ----------------------------------------------------------------------------------------------- the others
+
+
+def _eval(argv: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="covary eval", description="run a trained agent for some episodes")
+    parser.add_argument("run", help="a run folder or a checkpoint")
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes (default 0)")
+    parser.add_argument("--stochastic", action="store_true", help="sample in place of the density's median or mode")
+    parser.add_argument("--best", action="store_true", help="the best checkpoint by evaluation, not the newest")
+    parser.add_argument("--env", help="the environment, where the run cannot build its own")
+    parser.add_argument("--json", action="store_true", help="one object on stdout and nothing else")
+    args = parser.parse_args(argv)
+
+    from covary.agent import load
+    from covary.envs.build import rebuild, resolve
+    from covary.evaluation import evaluate
+    from covary.runs import Run, find_checkpoint
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    place = Path(args.run)
+    if args.best:
+        place = place / "checkpoints" / "best"
+    checkpoint = find_checkpoint(place).resolve()
+    agent = load(checkpoint)
+    if args.env is not None:
+        source = resolve(args.env)
+    else:
+        folder = Path(args.run).resolve()
+        if not (folder / "config.json").is_file():
+            folder = checkpoint.parent.parent
+        source = rebuild(Run.open(folder).config["env"], folder, say)
+    result = evaluate(agent, source, args.episodes, seed=args.seed, deterministic=not args.stochastic)
+    summary = result.summary()
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{source.name}, step {agent.steps:,}: return {summary['return_mean']:.2f} ± {summary['return_std']:.2f} "
+            f"over {summary['episodes']} episodes of {summary['length_mean']:.1f} steps"
+        )
+    return 0
+
+
+def _plot(argv: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="covary plot", description="draw the curves of runs into one picture")
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("-o", "--out", default="curves.png")
+    args = parser.parse_args(argv)
+    from covary.plots import curve
+
+    print(curve(args.runs, args.out))
+    return 0
+
+
+def _check_env(argv: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="covary check-env", description="every rule of the Gymnasium API it breaks")
+    parser.add_argument("env", metavar="ENV")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    from covary.envs.build import resolve
+    from covary.envs.checks import check_env
+
+    source = resolve(args.env)
+    env = source.make()
+    broken = check_env(env, seed=args.seed)
+    for number, finding in enumerate(broken, 1):
+        print(f"{number}. {finding.rule}\n   given: {finding.given}")
+        if finding.cause:
+            print(f"   cause: {finding.cause}")
+        print(f"   fix:   {finding.fix}")
+    print(
+        f"{source.name}: {len(broken)} rule{'s' * (len(broken) != 1)} broken"
+        if broken
+        else f"{source.name}: keeps every rule"
+    )
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    main()
