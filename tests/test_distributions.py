@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,7 +23,7 @@ from torch.autograd import gradcheck
 from torch.distributions import MultivariateNormal, TransformedDistribution, kl_divergence
 from torch.distributions import transforms as T
 
-from covary.distributions import BoxNormal, Categorical, Geometry, latent_kl
+from covary.distributions import BoxNormal, Categorical, Geometry, latent_kl, scalar
 
 TWO_PI, INF = 2 * math.pi, math.inf
 FALSE_ALARM = 1e-6  # of each statistical test
@@ -136,7 +137,7 @@ class Box:
     def reference(self, action: Array) -> Array:
         """log density: scipy's multivariate normal summed over images, times the slope of the inverse map."""
         loc, cov, wrapped = np.array(self.loc), self.covariance, [n == "wrap" for n in self.names]
-        reach = {0: 0, 1: 400, 2: 60, 3: 6}[sum(wrapped)]
+        reach = {0: 0, 1: 400, 2: 70, 3: 6}[sum(wrapped)]
         one = [np.arange(-reach, reach + 1) * TWO_PI if w else np.zeros(1) for w in wrapped]
         images = np.stack([x.ravel() for x in np.meshgrid(*one, indexing="ij")], -1)
         return np.array([self._reference(a, loc, cov, images) for a in action])
@@ -231,12 +232,14 @@ BOXES = [
     Box(("wrap", "wrap"), (3.0, 6.2), (3.0, 3.0), (0.95,)),
     Box(("wrap", "wrap"), (3.0, 6.2), (20.0, 3.0), (-0.9,)),
     Box(("wrap", "wrap"), (3.0, 6.2), (20.0, 20.0), (0.99,)),
+    Box(("wrap", "wrap"), (3.0, 6.2), (65.0, 70.0), (0.9,)),
     Box(("clip", "clip"), (0.4, 1.4), (0.9, 0.5)),
     Box(("clip", "squash"), (0.4, -0.7), (0.9, 1.1)),
     Box(("clip", "squash"), (0.4, -0.7), (0.9, 1.1), (0.7,)),
     Box(("wrap", "clip"), (3.0, 0.2), (0.8, 1.5)),
     Box(("wrap", "clip"), (3.0, 0.2), (0.8, 1.5), (0.7,)),
     Box(("clip_up", "wrap"), (0.2, 1.0), (0.6, 4.0), (-0.9,)),
+    Box(("wrap", "clip"), (3.0, 0.2), (90.0, 1.5), (0.9,)),
     Box(("clip", "up"), (0.4, -0.7), (0.9, 1.1)),
     Box(("clip_down", "up"), (0.4, -0.7), (0.9, 1.1), (-0.7,)),
     Box(("squash", "wrap", "free"), (0.3, 3.0, -0.7), (0.6, 0.9, 1.1), (0.6, -0.4, 0.3)),
@@ -263,8 +266,12 @@ def spread_of(case: Box, p: BoxNormal) -> dict[str, Tensor]:
 
 
 @pytest.fixture(autouse=True)
-def _fixed_seed() -> None:
+def _one_seed_and_one_thread() -> Iterator[None]:
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors this small only wait for each other on more
+    yield
+    torch.set_num_threads(threads)
 
 
 @lru_cache
@@ -303,9 +310,12 @@ def test_sampling_and_scoring_agree(case: Box | Choice) -> None:
     drawn = p.draw((50,))
     close(drawn.log_prob, p.log_prob_latent(drawn.latent).detach())
     close(drawn.log_prob, p.log_prob(drawn.action).detach(), atol=1e-5)
-    noise = torch.rand(p.draw((50,)).log_prob.shape + p.event_shape, dtype=torch.float64)
-    once, again = p.sample_and_log_prob((50,), noise=noise), p.sample_and_log_prob((50,), noise=noise)
+    noise, same = (p.noise((50,), torch.Generator().manual_seed(7)) for _ in range(2))
+    once, again = p.draw((50,), noise=noise), p.draw((50,), noise=same)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert torch.equal(p.sample_latent((50,), noise=noise), once.latent)
+    assert torch.equal(p.to_action(once.latent), once.action)
+    assert all(torch.equal(a, b) for a, b in zip(p.sample_and_log_prob((50,), noise=noise), once[::2], strict=True))
     with pytest.raises(ValueError, match=r"noise is \(S\*, B\*"):
         p.draw((3,), noise=noise)
 
@@ -545,6 +555,24 @@ def test_a_wrapped_sample_is_never_the_upper_end(low: float, high: float) -> Non
     assert ((drawn.action >= torch.tensor(low)) & (drawn.action < torch.tensor(high))).all()
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 0.1), (-2.6, -0.3), (-0.2, 0.1), (-1.0, 3.0), (0.0, 1e-3), (999.9, 1e4)]
+)
+def test_a_saturated_sample_is_in_its_box(low: float, high: float) -> None:
+    for loc in (-1e4, -90.0, -17.0, 17.0, 90.0, 1e4):
+        p = BoxNormal(torch.tensor([loc]), torch.ones(1), geometry=Geometry.box([low], [high]))
+        action, log_prob = p.sample_and_log_prob((9,))
+        assert p.support.check(action).all()
+        assert (log_prob.isfinite() & p.log_prob(action).isfinite()).all()
+
+
+def test_a_forbidden_choice_is_never_drawn() -> None:
+    p = CHOICES[1].density(torch.float32)
+    ends = torch.tensor([0.0, 1e-30, 0.5, 1 - 2**-24])
+    assert p.draw((4,), noise=ends).action.tolist() == [1, 1, 3, 3]
+    assert Categorical(torch.tensor([-INF, -60.0, 0.0, -INF])).draw((4,), noise=ends).action.tolist() == [1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("name", ["squash", "up", "down"])
 def test_a_bound_is_scored_as_the_nearest_number_inside(name: str) -> None:
     for bound in (torch.tensor([b]) for b in DIMENSIONS[name][:2] if math.isfinite(b)):
@@ -659,6 +687,7 @@ def test_one_covariance_serves_a_batch(case: Box) -> None:
     if has_entropy(case):
         close(shared.entropy(), torch.stack([q.entropy() for q in alone]))
     other = BoxNormal(one.loc, **{k: v.expand(2, *v.shape) * 2 for k, v in spread.items()}, geometry=p.geometry)
+    assert other.batch_shape == (2,)
     assert other.sample().shape == (2, len(case.names))
     assert latent_kl(shared, shared).shape == (3,)
 
@@ -926,6 +955,7 @@ def test_functorch_maps_and_differentiates_the_score(names: tuple[str, ...]) -> 
 @each_box
 def test_inference_mode_leaves_nothing_behind(case: Box) -> None:
     """What is made once and kept, under inference_mode say, must serve autograd afterwards."""
+    scalar._nodes.cache_clear()
     with torch.inference_mode():
         p = case.density()
         p.sample_and_log_prob()

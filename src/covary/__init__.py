@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from covary.errors import UsageError
     from covary.evaluation import evaluate
     from covary.policies import Policy, PolicyConfig
-    from covary.train import train
+    from covary.train import train, untrained
 
 __version__ = "0.1.0"
 
@@ -25,9 +25,10 @@ _HOME = {
     "evaluate": "evaluation",
     "load": "agent",
     "train": "train",
+    "untrained": "train",
 }
 
-__all__ = ["Agent", "Policy", "PolicyConfig", "UsageError", "__version__", "evaluate", "load", "train"]
+__all__ = ["Agent", "Policy", "PolicyConfig", "UsageError", "__version__", "evaluate", "load", "train", "untrained"]
 
 
 def __getattr__(name: str) -> Any:

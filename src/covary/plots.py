@@ -1,4 +1,4 @@
-"""Pictures of runs."""
+"""Pictures of runs and of what was learned."""
 
 from __future__ import annotations
 
@@ -42,6 +42,57 @@ def curve(paths: Sequence[str | Path], out: str | Path) -> Path:
         axes.legend(frameon=False)
     else:
         axes.text(0.5, 0.5, "no episode has ended yet", ha="center", transform=axes.transAxes)
+    return _write(figure, out)
+
+
+def density(
+    policy: Any,
+    obs: np.ndarray[Any, Any],
+    out: str | Path,
+    *,
+    best: np.ndarray[Any, Any] | None = None,
+    titles: Sequence[str] = (),
+    names: tuple[str, str] = ("action 0", "action 1"),
+) -> Path:
+    """Draws the policy's density over a box of two action dimensions, a panel an observation.
+
+    Args:
+        policy: a `covary.Policy` on two finite action dimensions.
+        obs: (K, O) raw observations.
+        best: (K, 2) actions to mark, where the best are known.
+    """
+    import torch
+    from matplotlib.colors import LinearSegmentedColormap
+
+    geometry = policy.head.geometry
+    n = 240
+    sides = [lo + (np.arange(n) + 0.5) / n * (hi - lo) for lo, hi in zip(geometry.low, geometry.high, strict=True)]
+    grid = np.stack(np.meshgrid(*sides, indexing="xy"), -1).reshape(-1, 2).astype(np.float32)
+    colours = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#cfe0f3", "#5b8fc7", "#173f73"])
+    figure = _figure(3.2 * len(obs), 3.6)
+    axes = figure.subplots(1, len(obs), sharey=True, squeeze=False)[0]
+    box = [geometry.low[0], geometry.high[0], geometry.low[1], geometry.high[1]]
+    for k, ax in enumerate(axes):
+        with torch.no_grad():
+            law = policy(torch.as_tensor(obs[k : k + 1], dtype=torch.float32))
+            p = law.log_prob(torch.from_numpy(grid).unsqueeze(1)).exp().reshape(n, n).numpy()
+            median = law.median[0].numpy()
+        ax.imshow(p, origin="lower", extent=box, aspect="auto", cmap=colours, interpolation="bilinear")
+        inside = np.sort(p.reshape(-1))[::-1]
+        mass = np.cumsum(inside) / inside.sum()
+        levels = sorted({float(inside[min(np.searchsorted(mass, share), mass.size - 1)]) for share in (0.5, 0.95)})
+        ax.contour(*sides, p, levels=levels, colors="#173f73", linewidths=0.8)
+        ax.plot(*median, "o", color="#173f73", markersize=4, label="the policy's median", linestyle="none")
+        if best is not None:
+            ax.plot(
+                *best[k], "x", color="#c8553d", markersize=9, markeredgewidth=2, label="best action", linestyle="none"
+            )
+        ax.set_xlim(box[:2])
+        ax.set_ylim(box[2:])
+        ax.set_xlabel(names[0])
+        ax.set_title(titles[k] if titles else f"observation {k}", fontsize=10)
+    axes[0].set_ylabel(names[1])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return _write(figure, out)
 
 

@@ -143,6 +143,8 @@ class GaussianHead(nn.Module):
     base_log_std: Tensor
     offset: Tensor
     gain: Tensor
+    cells: Tensor
+    constants: Tensor
     matrix: Tensor | None
 
     def __init__(self, features: int, geometry: Geometry, config: PolicyConfig) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-import torch
+import numpy as np
 from torch import Tensor
 
 
@@ -40,18 +40,6 @@ def backward_sum(x: Tensor, weight: Tensor) -> Tensor:
     return y
 
 
-def running_return(reward: Tensor, gamma: float, cut: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-    """G_t = r_t + gamma G_{t-1}, restarting after a cut: (T, N) sums up to each step, and the (N,) carry to go on with.
-
-    cut: (T, N) 1 where the episode ended with this step. carry: (N,) G before the first step, 0 after a reset.
-    """
-    open_ = gamma * (1 - cut)
-    weight = torch.cat([torch.zeros_like(open_[:1]), open_[:-1]])  # what G_{t-1} counts for in G_t, t > 0
-    first = torch.cat([reward[:1] + gamma * carry, reward[1:]])
-    total = backward_sum(first.flip(0), weight.flip(0)).flip(0)
-    return total, total[-1] * (1 - cut[-1])
-
-
 class ReturnScale:
     """Divides rewards by the running standard deviation of the discounted return, so that values stay of order one
     (OpenAI Baselines' VecNormalize; Engstrom 2020, sec. 3). The mean is left alone."""
@@ -62,16 +50,20 @@ class ReturnScale:
 
     def __call__(self, reward: Tensor, gamma: float, lam: Tensor, valid: Tensor) -> Tensor:
         """Takes in (T, N) rewards and scales them. lam: 0 where an episode was cut; valid: 0 where no step happened."""
-        carry = torch.tensor(self.carry or [0.0] * reward.shape[1], dtype=reward.dtype, device=reward.device)
-        returns, carry = running_return(reward, gamma, 1 - lam, carry)
-        self.carry = carry.tolist()
-        x = returns[valid > 0].to(torch.float64)
-        if n := x.numel():
+        total = np.array(self.carry) if self.carry else np.zeros(reward.shape[1])
+        returns = []
+        for r, goes_on, happened in zip(*(x.cpu().double().numpy() for x in (reward, lam, valid)), strict=True):
+            total = r + gamma * total
+            returns.append(total[happened > 0])
+            total = total * goes_on
+        self.carry = total.tolist()
+        x = np.concatenate(returns)
+        if n := len(x):
             mean = float(x.mean())
-            total, delta = self.count + n, mean - self.mean
-            self.m2 += float((x - mean).square().sum()) + delta * delta * self.count * n / total
-            self.mean += delta * n / total
-            self.count = total
+            count, delta = self.count + n, mean - self.mean
+            self.m2 += float(np.square(x - mean).sum()) + delta * delta * self.count * n / count
+            self.mean += delta * n / count
+            self.count = count
         return reward * self.scale
 
     @property

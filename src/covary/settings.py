@@ -83,10 +83,10 @@ def settle(env_name: str, options: dict[str, Any]) -> Settings:
         room, _, field = name.rpartition(".")
         values[room][field] = value
     try:
-        made = {room: cls(**values[room]) for room, cls in rooms.items()}  # type: ignore[arg-type]
+        made = {room: cls(**values[room]) for room, cls in rooms.items()}
     except TypeError as error:  # a value of the wrong type met a comparison
         raise UsageError("An option has a value of the wrong type.", given=str(error)) from error
-    return Settings(**made, preset={k: v for k, v in preset.items() if k not in given})  # type: ignore[arg-type]
+    return Settings(**made, preset={k: v for k, v in preset.items() if k not in given})
 
 
 def _names(cls: Any) -> set[str]:

@@ -95,6 +95,18 @@ def train(
             venv.close()
 
 
+def untrained(env: Any, algo: str = "ppo", *, torso: nn.Module | None = None, **options: Any) -> Agent:
+    """The agent that `train` with the same arguments starts from."""
+    source = resolve(env)
+    settings = settle(_preset_name(source), {"algo": algo, **options})
+    venv = build(source, 1)
+    try:
+        return make_agent(venv, settings, torso)
+    finally:
+        if not source.single and source.vector is None:
+            venv.close()
+
+
 def make_agent(venv: Any, settings: Settings, torso: nn.Module | None = None) -> Agent:
     """The untrained agent of these settings."""
     device = settings.run.device

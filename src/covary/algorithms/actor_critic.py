@@ -93,9 +93,8 @@ class Learner:
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon = 1
-        self.actor_optimizer = Adam([policy], config.actor_lr)
-        self.critic_optimizer = Adam([critic], config.critic_lr)
-        self.optimizers = {"actor_adam": self.actor_optimizer, "critic_adam": self.critic_optimizer}
+        self.optimizer = Adam([policy, critic], [config.actor_lr, config.critic_lr])
+        self.optimizers = {"adam": self.optimizer}
         self.reward_scale = ReturnScale()
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
@@ -111,8 +110,7 @@ class Learner:
                 return {}
             batch = Batch(*(part[happened] for part in batch))
         terms = losses(self.policy, self.critic, batch, self.config)
-        descend(terms.actor, self.actor_optimizer, self.config.max_grad_norm)
-        descend(terms.critic, self.critic_optimizer, self.config.max_grad_norm)
+        descend(terms.actor + terms.critic, self.optimizer, self.config.max_grad_norm)  # they share no parameter
         self.policy.observe(rollout.obs[0])
         return {"actor_loss": terms.actor.detach(), "critic_loss": terms.critic.detach()}
 

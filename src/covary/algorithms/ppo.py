@@ -126,7 +126,7 @@ class Learner:
         if self.updates == 0:  # before any step, so that the first update sees observations of order one
             self.policy.observe(rollout.obs)
         batch, value = self._batch(rollout)
-        self.optimizer.lr = c.learning_rate * (1 - progress) if c.anneal else c.learning_rate
+        self.optimizer.share = 1 - progress if c.anneal else 1.0
         seen = []
         epochs = 0
         while epochs < c.epochs:
@@ -152,7 +152,7 @@ class Learner:
             "kl": kl,
             "clip_fraction": clipped,
             "explained_variance": 1 - (batch.target - value).var() / (batch.target.var() + 1e-12),
-            "learning_rate": torch.tensor(self.optimizer.lr),
+            "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share),
             "epochs": torch.tensor(float(epochs)),
         }
 

@@ -107,12 +107,14 @@ class BoxNormal(Distribution):
                 f"loc is (*B, D) and {name} {wanted}.\n  given: {tuple(loc.shape)} and {tuple(spread.shape)}"
             )
         d = loc.shape[-1]
-        self.geometry = geometry or Geometry(("free",) * d, (-math.inf,) * d, (math.inf,) * d)
+        self.geometry = geometry or Geometry.box([-math.inf] * d, [math.inf] * d)
         if self.geometry.dim != d:
             raise ValueError(f"The geometry has {self.geometry.dim} dimensions, loc has {d}.")
         if name != "scale":
             self.geometry.check_full()
-        batch = torch.broadcast_shapes(loc.shape[:-1], spread.shape[: -1 if name == "scale" else -2])
+        batch, other = loc.shape[:-1], spread.shape[: -1 if name == "scale" else -2]
+        if other and other != batch:
+            batch = torch.broadcast_shapes(batch, other)
         super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
         if self._validate_args:
             _check(loc, name, spread)
@@ -133,7 +135,7 @@ class BoxNormal(Distribution):
         return (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> BoxNormal:
-        new = self._get_checked_instance(BoxNormal, _instance)  # type: ignore[attr-defined]
+        new = self._get_checked_instance(BoxNormal, _instance)
         new.geometry, new._scale, new._factor = self.geometry, self._scale, self._factor
         new.loc = self.loc.expand(torch.Size(batch_shape) + self.event_shape)
         super(BoxNormal, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
@@ -169,7 +171,7 @@ class BoxNormal(Distribution):
         return lower.expand(*self.batch_shape, -1, -1)
 
     @property
-    def support(self) -> constraints.Constraint:  # type: ignore[override]
+    def support(self) -> constraints.Constraint:
         return _BoxSupport(self.geometry)
 
     # --- sampling and scoring

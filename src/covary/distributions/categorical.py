@@ -45,8 +45,8 @@ class Categorical(Distribution):
         return self.logits.exp()
 
     @property
-    def support(self) -> constraints.Constraint:  # type: ignore[override]
-        return constraints.integer_interval(0, self.logits.shape[-1] - 1)  # type: ignore[no-any-return]
+    def support(self) -> constraints.Constraint:
+        return constraints.integer_interval(0, self.logits.shape[-1] - 1)
 
     def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """(S*, B*) uniform numbers in [0, 1), what one draw is made of."""
@@ -86,7 +86,9 @@ class Categorical(Distribution):
 
     def log_prob_latent(self, latent: Tensor) -> Tensor:
         """(S*, B*) index -> (S*, B*)."""
-        shape = torch.broadcast_shapes(latent.shape, self.batch_shape)
+        shape = latent.shape
+        if shape != self.batch_shape:
+            shape = torch.broadcast_shapes(shape, self.batch_shape)
         index = latent.long().expand(shape).unsqueeze(-1)
         return self.logits.expand(shape + self.logits.shape[-1:]).gather(-1, index).squeeze(-1)
 

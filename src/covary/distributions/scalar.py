@@ -40,9 +40,9 @@ class _LogNdtr(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad * _Hazard.apply(x)  # type: ignore[no-untyped-call, no-any-return]
+        return grad * _Hazard.apply(x)
 
 
 class _Hazard(torch.autograd.Function):
@@ -59,7 +59,7 @@ class _Hazard(torch.autograd.Function):
         ctx.save_for_backward(*inputs, output)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         x, h = ctx.saved_tensors  # type: ignore[attr-defined]
         far = x.clamp(max=-20).square().reciprocal()
         return grad * torch.where(x < -20, -1 + far - 6 * far.square(), -h * (x + h))
@@ -67,7 +67,7 @@ class _Hazard(torch.autograd.Function):
 
 def log_ndtr(x: Tensor) -> Tensor:
     """log of the standard normal's distribution function, with a gradient that is right in the tail."""
-    return _LogNdtr.apply(x)  # type: ignore[no-untyped-call, no-any-return]
+    return _LogNdtr.apply(x)
 
 
 # ---------------------------------------------------------------------------------------------------- circle

@@ -39,7 +39,7 @@ class Episode(NamedTuple):
     """A finished episode: its undiscounted return and its number of steps."""
 
     env: int
-    index: int
+    number: int
     ret: float
     length: int
 
@@ -53,7 +53,7 @@ class Adapter:
     """Steps a vector environment and tells its episodes truly.
 
     Args:
-        venv: any Gymnasium vector environment. With autoreset DISABLED every reset is seeded; one that resets
+        venv: any gymnasium.vector.VectorEnv environment. With autoreset DISABLED every reset is seeded; one that resets
             itself is seeded once.
         seed_of: (environment, episode) -> the episode's seed.
         gamma: what `discount` is where the world goes on.
@@ -65,7 +65,7 @@ class Adapter:
 
     def __init__(
         self,
-        venv: gymnasium.vector.VectorEnv[Any, Any, Any],
+        venv: Any,
         seed_of: Callable[[int, int], int],
         gamma: float = 1.0,
     ) -> None:
@@ -126,8 +126,8 @@ class Adapter:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Notes the episodes that ended; where each really ended, and where the next one starts."""
         for i in np.flatnonzero(ended):
-            index = int(self.started[i]) - 1 if not self.self_resetting else -1
-            self.episodes.append(Episode(int(i), index, float(self._return[i]), int(self._length[i])))
+            number = int(self.started[i]) - 1 if not self.self_resetting else -1
+            self.episodes.append(Episode(int(i), number, float(self._return[i]), int(self._length[i])))
         self._return[ended], self._length[ended] = 0, 0
         if self.mode is AutoresetMode.NEXT_STEP:
             self._phantom = ended.copy()  # the next step resets these and is none

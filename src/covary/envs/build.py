@@ -238,7 +238,7 @@ def rebuild(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Source:
 # ------------------------------------------------------------------------------------------------ vectors
 
 
-class Guarded(gymnasium.Wrapper):  # type: ignore[type-arg]
+class Guarded(gymnasium.Wrapper):
     """Names what an environment did wrong: which one, in which call, and the line in its own code."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
@@ -264,12 +264,13 @@ class Guarded(gymnasium.Wrapper):  # type: ignore[type-arg]
         if not isinstance(result, tuple) or len(result) != 5:
             given = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
             raise self._fault("step returns (observation, reward, terminated, truncated, info).", "step", given)
-        obs, reward = result[0], result[1]
+        obs: Any = result[0]
+        reward: Any = result[1]
         self._check_obs(obs, "step")
         if (type(reward) is not float and np.ndim(reward) > 0) or isinstance(reward, str) or reward is None:
             given = f"reward {reward!r}"
             raise self._fault("A reward is one real number.", "step", given)
-        return result  # type: ignore[return-value]
+        return result
 
     def _check_obs(self, obs: Any, call: str) -> None:
         space = self.env.observation_space

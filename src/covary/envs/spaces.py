@@ -88,6 +88,6 @@ def from_json(data: dict[str, Any]) -> gymnasium.Space[Any]:
         def bound(x: Any) -> NDArray[Any]:
             return np.broadcast_to(np.asarray(x, np.float64).reshape(-1), (int(np.prod(shape)),)).reshape(shape)
 
-        return gymnasium.spaces.Box(bound(data["low"]).astype(dtype), bound(data["high"]).astype(dtype), shape, dtype)  # type: ignore[arg-type]
+        return gymnasium.spaces.Box(bound(data["low"]).astype(dtype), bound(data["high"]).astype(dtype), shape, dtype)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError("The description of a space is broken.", given=repr(data)[:200]) from error
