@@ -66,14 +66,16 @@ def evaluate(
             venv.close()
 
 
+def evaluation_seed(seed: int, episode: int) -> int:
+    """The seed of the e-th evaluation episode, apart from all that training uses."""
+    return int(np.random.SeedSequence((seed, 0xE7A1, episode)).generate_state(1)[0])
+
+
 def _run(agent: Agent, venv: Any, episodes: int, seed: int, deterministic: bool, info: tuple[str, ...]) -> Evaluation:
     check_spaces(agent, venv)
     n = venv.num_envs
 
-    def seed_of(env: int, episode: int) -> int:
-        return int(np.random.SeedSequence((seed, 0xE7A1, env + n * episode)).generate_state(1)[0])
-
-    adapter = Adapter(venv, seed_of)
+    adapter = Adapter(venv, lambda env, episode: evaluation_seed(seed, env + n * episode))
     quota = np.array([len(range(i, episodes, n)) for i in range(n)])
     done = np.zeros(n, np.int64)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)

@@ -11,6 +11,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("covary/Heliostat-v0", "ppo"): {
         "source": "an action touches only its own step's reward, so gamma 0 is exact; azimuth is a circle",
         "gamma": 0.0,
+        "lam": 0.0,
+        "minibatch": 128,
         "policy.periodic": (0,),
     },
     ("covary/Heliostat-v0", "actor_critic"): {

@@ -41,22 +41,22 @@ from covary.types import Rollout
 class Config:
     """Settings of PPO."""
 
-    n_envs: int = 8
+    n_envs: int = 16
     """environments stepped together (N)"""
-    horizon: int = 256
+    horizon: int = 128
     """steps of each between updates (T). Schulman 2017: 2048 for one environment"""
     epochs: int = 10
     """passes over each rollout. Schulman 2017, table 3: 10"""
-    minibatch: int = 64
-    """transitions in a minibatch. Schulman 2017, table 3: 64"""
-    learning_rate: float = 3e-4
-    """of Adam, for actor and critic. Schulman 2017, table 3"""
+    minibatch: int = 256
+    """transitions in a minibatch; large ones cost less a transition. Schulman 2017, table 3: 64"""
+    learning_rate: float = 1e-3
+    """of Adam, for actor and critic, falling to 0. Schulman 2017, table 3: 3e-4, with a minibatch of 64"""
     anneal: bool = True
     """whether the learning rate falls linearly to 0 over the run"""
     gamma: float = 0.99
     """discount"""
     lam: float = 0.95
-    """GAE lambda: 1 is Monte Carlo, 0 is TD(0). Schulman 2016, sec. 6"""
+    """GAE lambda: 1 is Monte Carlo, 0 is TD(0). Schulman 2017, table 3: 0.95"""
     clip: float = 0.2
     """eps of the clipped objective"""
     entropy_coef: float = 0.0

@@ -1,0 +1,211 @@
+"""The table of returns: every published number, from its command to its raw row.
+
+    python bench/returns.py                       what is missing of bench/results/returns.jsonl, then the table
+    python bench/returns.py --only heliostat      rows whose name holds this word
+    python bench/returns.py --again               measures afresh what is there already
+    python bench/returns.py --table               the table alone, from the raw rows
+
+One raw row a seed: the mean return of 100 evaluation episodes with fixed seeds, acting deterministically, after the
+last step of training (no checkpoint is picked), and on Heliostat the median pointing error over all their steps. The
+table gives the interquartile mean over the seeds with a 95 % bootstrap interval, and the worst seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import shlex
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
+HELIOSTAT = "covary/Heliostat-v0"
+GEOMETRY = {"covariance": "full", "periodic": (0,)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: an agent on a task."""
+
+    name: str
+    env: str
+    steps: int
+    algo: str
+    preset: str = "none"
+    options: dict[str, Any] = field(default_factory=dict)
+    library: str = "covary"
+    reach: str = ""
+
+    @property
+    def metric(self) -> str:
+        return "error_deg" if self.env == HELIOSTAT else "return"
+
+
+ROWS = [
+    Row("heliostat ppo preset", HELIOSTAT, 200_000, "ppo", "auto", GEOMETRY, reach="<= 4, every seed"),
+    Row("heliostat ppo defaults", HELIOSTAT, 200_000, "ppo", "none", GEOMETRY, reach="<= 15, every seed"),
+    Row("heliostat actor_critic preset", HELIOSTAT, 200_000, "actor_critic", "auto", GEOMETRY, reach="<= 12"),
+    Row("heliostat actor_critic defaults", HELIOSTAT, 200_000, "actor_critic", "none", GEOMETRY),
+    Row("cartpole ppo defaults", "CartPole-v1", 100_000, "ppo", reach=">= 490"),
+    Row("cartpole actor_critic defaults", "CartPole-v1", 200_000, "actor_critic", reach=">= 450"),
+    Row("pendulum ppo preset", "Pendulum-v1", 100_000, "ppo", "auto", reach=">= -175"),
+    Row("pendulum ppo defaults", "Pendulum-v1", 100_000, "ppo"),
+    Row("heliostat sb3 ppo defaults", HELIOSTAT, 200_000, "ppo", library="sb3"),
+    Row("heliostat sb3 ppo our preset's gamma and lambda", HELIOSTAT, 200_000, "ppo", "auto", library="sb3"),
+]
+
+
+def command(row: Row, seed: int) -> str:
+    """The command that trains what a row of Covary's measures."""
+    if row.library == "sb3":
+        return f'python bench/returns.py --only "{row.name}"'
+    words = ["covary", "train", row.env, "--algo", row.algo, "--steps", str(row.steps), "--seed", str(seed)]
+    words += ["--preset", row.preset]
+    for name, value in row.options.items():
+        words += [f"--policy.{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return shlex.join(words)
+
+
+def measure(job: tuple[Row, int]) -> dict[str, Any]:
+    """Trains one seed of one row and evaluates it. Runs in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    row, seed = job
+    began = time.perf_counter()
+    returns, errors = (with_covary if row.library == "covary" else with_sb3)(row, seed)
+    record = {
+        **asdict(row),
+        "seed": seed,
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "episodes": len(returns),
+        "error_deg_median": float(np.median(errors)) if len(errors) else None,
+        "error_deg_mean": float(np.mean(errors)) if len(errors) else None,
+        "seconds": round(time.perf_counter() - began, 1),
+        "command": command(row, seed),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    return record
+
+
+def with_covary(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    import covary
+
+    with tempfile.TemporaryDirectory() as folder:
+        agent = covary.train(
+            row.env, row.algo, row.steps, seed, row.preset, out=f"{folder}/run", quiet=True, **row.options
+        )
+    result = covary.evaluate(agent, row.env, 100, info=("error_deg",))
+    return result.returns, result.info["error_deg"]
+
+
+def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stable-Baselines3 as its documentation starts, on the same 100 evaluation episodes."""
+    import gymnasium
+    from stable_baselines3 import PPO
+
+    from covary import presets
+    from covary.envs.adapter import Adapter
+    from covary.envs.build import build, resolve
+    from covary.evaluation import evaluation_seed
+
+    shared = {}
+    if row.preset == "auto":
+        settings = presets.find(row.env, "ppo")
+        shared = {"gamma": settings["gamma"], "gae_lambda": settings["lam"]}
+    model = PPO("MlpPolicy", gymnasium.make(row.env), seed=seed, device="cpu", **shared)
+    model.learn(row.steps)
+    venv = build(resolve(row.env), 8)
+    adapter = Adapter(venv, lambda env, episode: evaluation_seed(0, env + 8 * episode))
+    obs, errors, returns = adapter.reset(), [], []
+    while len(returns) < 104:  # all eight end together: thirteen rounds, of which the first 100 episodes count
+        step = adapter.step(model.predict(obs, deterministic=True)[0])
+        errors.append((len(returns), step.info["error_deg"]))
+        returns += [episode.ret for episode in adapter.episodes]
+        adapter.episodes.clear()
+        obs = step.obs
+    counted = [error[: 100 - first] for first, error in errors]
+    return np.array(returns[:100]), np.concatenate(counted)
+
+
+# ------------------------------------------------------------------------------------------------- the table
+
+
+def rows_on_file() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def keep(records: list[dict[str, Any]]) -> None:
+    order = {row.name: i for i, row in enumerate(ROWS)}
+    records = sorted(records, key=lambda r: (order.get(r["name"], len(order)), r["seed"]))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def interquartile_mean(x: np.ndarray) -> np.ndarray:
+    """Mean of the middle half, fractional at its ends (Agarwal 2021). (..., n) -> (...)"""
+    x, n = np.sort(x, -1), x.shape[-1]
+    inside = np.clip(np.minimum(np.arange(1, n + 1), 0.75 * n) - np.maximum(np.arange(n), 0.25 * n), 0, 1)
+    return (x * inside).sum(-1) / inside.sum()
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    lines = ["| task | library, settings | steps | seeds | measured | 95 % interval | worst seed | to reach |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    rng = np.random.default_rng(0)
+    for row in ROWS:
+        mine = [r for r in records if r["name"] == row.name]
+        if not mine:
+            continue
+        error = row.metric == "error_deg"
+        x = np.array([r["error_deg_median" if error else "return_mean"] for r in mine])
+        boot = interquartile_mean(rng.choice(x, (10_000, len(x))))
+        low, high = np.percentile(boot, [2.5, 97.5])
+        unit, digits = ("°", 1) if error else ("", 0 if abs(x.mean()) > 100 else 1)
+        form = f".{digits}f"
+        settings = f"{row.library} {row.algo}, " + ("preset" if row.preset == "auto" else "defaults")
+        if row.library == "sb3" and row.preset == "auto":
+            settings = "sb3 ppo, our preset's γ and λ"
+        what = row.env.split("/")[-1] + (", median error" if error else ", return")
+        worst = x.max() if error else x.min()
+        lines.append(
+            f"| {what} | {settings} | {row.steps // 1000}k | {len(x)} | {interquartile_mean(x):{form}}{unit} "
+            f"| {low:{form}} to {high:{form}} | {worst:{form}}{unit} | {row.reach or '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    if not args.table:
+        chosen = [row for row in ROWS if args.only in row.name]
+        records = rows_on_file()
+        if args.again:
+            records = [r for r in records if r["name"] not in {row.name for row in chosen}]
+        there = {(r["name"], r["seed"]) for r in records}
+        jobs = [(row, seed) for row in chosen for seed in range(args.seeds) if (row.name, seed) not in there]
+        with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=4) as pool:
+            for record in pool.imap_unordered(measure, jobs):
+                records.append(record)
+                keep(records)  # row by row: what was measured is never lost
+                value = record["error_deg_median"] if record["error_deg_median"] is not None else record["return_mean"]
+                print(f"{record['name']}, seed {record['seed']}: {value:.2f} in {record['seconds']:.0f} s", flush=True)
+    print(table(rows_on_file()))
+
+
+if __name__ == "__main__":
+    main()
