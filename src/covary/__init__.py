@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from covary.errors import UsageError
     from covary.evaluation import evaluate
     from covary.policies import Policy, PolicyConfig
-    from covary.train import train, untrained
+    from covary.training import train, untrained
 
 __version__ = "0.1.0"
 
@@ -24,8 +24,8 @@ _HOME = {
     "UsageError": "errors",
     "evaluate": "evaluation",
     "load": "agent",
-    "train": "train",
-    "untrained": "train",
+    "train": "training",
+    "untrained": "training",
 }
 
 __all__ = ["Agent", "Policy", "PolicyConfig", "UsageError", "__version__", "evaluate", "load", "train", "untrained"]

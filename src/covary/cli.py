@@ -90,7 +90,7 @@ def _train(argv: list[str]) -> int:
     from covary.agent import CriticConfig
     from covary.policies import PolicyConfig
     from covary.settings import RunOptions, settle
-    from covary.train import train
+    from covary.training import train
 
     if (path := _peek(argv, "resume")) is not None:
         return _resume(argv, path)
@@ -156,7 +156,7 @@ def _changed(asked: Any, defaults: Any, preset: dict[str, Any]) -> dict[str, Any
 def _resume(argv: list[str], path: str) -> int:
     import argparse
 
-    from covary.train import train
+    from covary.training import train
 
     parser = argparse.ArgumentParser(prog="covary train", description="go on with a run under its own settings")
     parser.add_argument("--resume", metavar="RUN", required=True)

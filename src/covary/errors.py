@@ -18,7 +18,7 @@ class UsageError(ValueError):
     """
 
     def __init__(self, rule: str, *, given: object = None, cause: str = "", fix: str = "") -> None:
-        lines = [rule]
+        lines = [str(rule)]  # gymnasium raises again, with the error of a worker process as its message
         lines += [f"  given: {given}"] if given is not None else []
         lines += [f"  cause: {cause}"] if cause else []
         lines += [f"  fix:   {fix}"] if fix else []
@@ -41,7 +41,8 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 def check_sizes(name: str, sizes: Sequence[object]) -> None:
     """Raises UsageError unless all are positive whole numbers."""
     if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
-        raise UsageError(f"{name} must be a positive whole number.", given=sizes[0] if len(sizes) == 1 else sizes)
+        given = sizes[0] if len(sizes) == 1 else " ".join(map(str, sizes))
+        raise UsageError(f"{name} must be a positive whole number.", given=given, fix="1 or more")
 
 
 def check_fields(
@@ -52,7 +53,7 @@ def check_fields(
         check_sizes(name, (getattr(config, name),))
     for name in positive:
         if not 0 < getattr(config, name) < math.inf:
-            raise UsageError(f"{name} must be a positive number.", given=getattr(config, name))
+            raise UsageError(f"{name} must be a positive number.", given=getattr(config, name), fix="above 0")
     for name in shares:
         if not 0 <= getattr(config, name) <= 1:
-            raise UsageError(f"{name} must lie in [0, 1].", given=getattr(config, name))
+            raise UsageError(f"{name} must lie in [0, 1].", given=getattr(config, name), fix="0 to 1")

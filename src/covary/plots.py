@@ -45,6 +45,9 @@ def curve(paths: Sequence[str | Path], out: str | Path) -> Path:
     return _write(figure, out)
 
 
+DEEPEST = 30.0  # nats below the peak that are still told from white
+
+
 def density(
     policy: Any,
     obs: np.ndarray[Any, Any],
@@ -54,7 +57,8 @@ def density(
     titles: Sequence[str] = (),
     names: tuple[str, str] = ("action 0", "action 1"),
 ) -> Path:
-    """Draws the policy's density over a box of two action dimensions, a panel an observation.
+    """Draws the policy's log density over a box of two action dimensions, a panel an observation, with a line around
+    95 % of its mass.
 
     Args:
         policy: a `covary.Policy` on two finite action dimensions.
@@ -75,14 +79,23 @@ def density(
     for k, ax in enumerate(axes):
         with torch.no_grad():
             law = policy(torch.as_tensor(obs[k : k + 1], dtype=torch.float32))
-            p = law.log_prob(torch.from_numpy(grid).unsqueeze(1)).exp().reshape(n, n).numpy()
+            log_p = law.log_prob(torch.from_numpy(grid).unsqueeze(1)).reshape(n, n).numpy()
             median = law.median[0].numpy()
-        ax.imshow(p, origin="lower", extent=box, aspect="auto", cmap=colours, interpolation="bilinear")
-        inside = np.sort(p.reshape(-1))[::-1]
+        below = np.maximum(log_p - log_p.max(), -DEEPEST)
+        image = ax.imshow(below, origin="lower", extent=box, aspect="auto", cmap=colours, interpolation="bilinear")
+        inside = np.sort(np.exp(log_p).reshape(-1))[::-1]
         mass = np.cumsum(inside) / inside.sum()
-        levels = sorted({float(inside[min(np.searchsorted(mass, share), mass.size - 1)]) for share in (0.5, 0.95)})
-        ax.contour(*sides, p, levels=levels, colors="#173f73", linewidths=0.8)
-        ax.plot(*median, "o", color="#173f73", markersize=4, label="the policy's median", linestyle="none")
+        ninety_five = float(np.log(inside[min(np.searchsorted(mass, 0.95), mass.size - 1)]))
+        ax.contour(*sides, log_p, levels=[ninety_five], colors="white", linewidths=1.2)
+        ax.plot(
+            *median,
+            "o",
+            color="white",
+            markeredgecolor="#173f73",
+            markersize=5,
+            label="the policy's median",
+            linestyle="none",
+        )
         if best is not None:
             ax.plot(
                 *best[k], "x", color="#c8553d", markersize=9, markeredgewidth=2, label="best action", linestyle="none"
@@ -92,6 +105,8 @@ def density(
         ax.set_xlabel(names[0])
         ax.set_title(titles[k] if titles else f"observation {k}", fontsize=10)
     axes[0].set_ylabel(names[1])
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
+    bar.set_label("log density below its peak", fontsize=9)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return _write(figure, out)
 

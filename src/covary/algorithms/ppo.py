@@ -45,8 +45,8 @@ class Config:
     """environments stepped together (N)"""
     horizon: int = 128
     """steps of each between updates (T). Schulman 2017: 2048 for one environment"""
-    epochs: int = 10
-    """passes over each rollout. Schulman 2017, table 3: 10"""
+    epochs: int = 5
+    """passes over each rollout. Schulman 2017, table 3: 10; more overfit a rollout this small"""
     minibatch: int = 256
     """transitions in a minibatch; large ones cost less a transition. Schulman 2017, table 3: 64"""
     learning_rate: float = 1e-3
@@ -55,7 +55,7 @@ class Config:
     """whether the learning rate falls linearly to 0 over the run"""
     gamma: float = 0.99
     """discount"""
-    lam: float = 0.95
+    lam: float = 0.9
     """GAE lambda: 1 is Monte Carlo, 0 is TD(0). Schulman 2017, table 3: 0.95"""
     clip: float = 0.2
     """eps of the clipped objective"""
@@ -151,7 +151,8 @@ class Learner:
             "critic_grad_norm": mean[3],
             "kl": kl,
             "clip_fraction": clipped,
-            "explained_variance": 1 - (batch.target - value).var() / (batch.target.var() + 1e-12),
+            "explained_variance": 1
+            - (batch.target - value).var(correction=0) / (batch.target.var(correction=0) + 1e-12),
             "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share),
             "epochs": torch.tensor(float(epochs)),
         }

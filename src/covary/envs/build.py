@@ -7,8 +7,8 @@ import hashlib
 import importlib
 import importlib.util
 import os
-import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,17 @@ class Source:
                 "A vector environment that was handed in cannot be built a second time.",
                 fix="hand in an id, a class or a callable that makes one environment",
             )
-        env = self._make()
+        try:
+            env = self._make()
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"Calling {self.name} without arguments must make an environment.",
+                given=f"{type(error).__name__}: {error}",
+                cause=_line(error),
+                fix=f"a callable that needs none, as lambda: {self.name}(...)" if isinstance(error, TypeError) else "",
+            ) from error
         if not isinstance(env, gymnasium.Env):
             raise UsageError(
                 "An environment is a gymnasium.Env.",
@@ -160,7 +170,9 @@ def _from_code(place: str, attribute: str) -> Source:
             ) from error
         except Exception as error:
             raise _raised(f"importing {place}", error) from error
-        path = Path(module.__file__ or "")
+        path = Path(getattr(module, "__file__", None) or place)
+        if not path.is_file():
+            raise UsageError("The module of an environment must have a file.", given=place)
         kind = "module"
     made = getattr(module, attribute, None)
     if made is None or not callable(made):
@@ -301,17 +313,28 @@ class Guarded(gymnasium.Wrapper):
 def _raised(during: str, error: Exception) -> UsageError:
     if isinstance(error, UsageError):
         return error
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [
-        f for f in frames if not re.search(r"covary[/\\](envs[/\\]build|\w+\.py)|site-packages|importlib", f.filename)
-    ]
-    last = (outside or frames)[-1]
     return EnvironmentFault(
         f"An environment must not raise: {type(error).__name__}: {error}",
         given=f"in {during}",
-        cause=f"{last.filename}:{last.lineno}, {last.line}",
+        cause=_line(error),
         fix="mend that line; `covary check-env` tries the environment alone",
     )
+
+
+def _line(error: Exception) -> str:
+    """The innermost line that is the user's own: neither of Python, nor of a package, nor of what calls it here."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    callers = (Path(__file__), Path(__file__).parent.parent)
+    own = [
+        f
+        for f in frames
+        if not f.filename.startswith((*libraries, "<"))
+        and Path(f.filename) not in callers
+        and Path(f.filename).parent not in callers
+    ]
+    last = (own or frames)[-1]
+    return f"{last.filename}:{last.lineno}, {last.line}"
 
 
 class _Maker:
@@ -322,6 +345,19 @@ class _Maker:
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
         return Guarded(self.source.make(), self.index)
+
+
+class _Workers(AsyncVectorEnv):
+    """Raises what a worker raised, once, and does not log its traceback beside."""
+
+    def _raise_if_errors(self, successes: Any) -> None:
+        if all(successes):
+            return
+        level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
+        try:
+            super()._raise_if_errors(successes)
+        finally:
+            gymnasium.logger.min_level = level
 
 
 def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") -> VectorEnv[Any, Any, Any]:
@@ -351,5 +387,5 @@ def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") ->
             venv.close()
     makers = [_Maker(source, i) for i in range(n_envs)]
     if vectorization == "async":
-        return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
+        return _Workers(makers, autoreset_mode=AutoresetMode.DISABLED)
     return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)

@@ -86,8 +86,11 @@ def from_json(data: dict[str, Any]) -> gymnasium.Space[Any]:
             raise ValueError(dtype)
 
         def bound(x: Any) -> NDArray[Any]:
-            return np.broadcast_to(np.asarray(x, np.float64).reshape(-1), (int(np.prod(shape)),)).reshape(shape)
+            each = np.asarray(
+                [x] if isinstance(x, int | float | str) else x, None if dtype.kind in "iu" else np.float64
+            )
+            return np.broadcast_to(each.astype(dtype), (int(np.prod(shape)),)).reshape(shape)
 
-        return gymnasium.spaces.Box(bound(data["low"]).astype(dtype), bound(data["high"]).astype(dtype), shape, dtype)
+        return gymnasium.spaces.Box(bound(data["low"]), bound(data["high"]), shape, dtype)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError("The description of a space is broken.", given=repr(data)[:200]) from error
