@@ -141,8 +141,13 @@ class Swapped(Line):
     """Bounds in the wrong order."""
 
     def __init__(self):
-        self.action_space = Box(-1, 1, (2,), np.float32)
-        self.action_space.low, self.action_space.high = self.action_space.high, self.action_space.low
+        self.action_space = Box(1, -1, (2,), np.float32)
+
+
+class Stuck(Line):
+    """The second action cannot move."""
+
+    action_space = Box(np.array([-1, 1], np.float32), np.array([1, 1], np.float32))
 
 
 class Open(Line):
@@ -155,7 +160,8 @@ class OldStep(Line):
     """Four values, as before Gymnasium."""
 
     def step(self, action):
-        return Line.step(self, action)[:4]
+        obs, reward, terminated, truncated, info = Line.step(self, action)
+        return obs, reward, terminated or truncated, info
 
 
 class Regulator(gym.Env):
@@ -212,9 +218,9 @@ class Arms(Dial):
 
 
 class Stay(gym.Env):
-    """0 takes 2 and ends it; 1 takes 1/2 and goes on, for two steps, whereupon the episode is truncated.
+    """0 takes 1 and ends it; 1 takes 1/2 and goes on, but the time limit is one step.
 
-    With gamma 0.9, going on for ever is worth 5. Whoever takes the time limit for an end counts 0.95 and takes the 2.
+    With gamma 0.9, going on for ever is worth 5. Whoever takes the time limit for an end counts 1/2 and takes the 1.
     """
 
     observation_space = Discrete(1)
@@ -228,5 +234,5 @@ class Stay(gym.Env):
     def step(self, action):
         self.t += 1
         if action == 0:
-            return 0, 2.0, True, False, {}
-        return 0, 0.5, False, self.t >= 2, {}
+            return 0, 1.0, True, False, {}
+        return 0, 0.5, False, self.t >= 1, {}

@@ -74,7 +74,9 @@ class Agent:
                 if torso is not None
                 else mlp(size, self.critic_config.hidden, self.critic_config.activation)
             )
-            self.policy = make_policy(size, action_space, self.policy_config, torso=torso, one_hot=self.encode.one_hot)
+            self.policy = make_policy(
+                size, action_space, self.policy_config, torso=copy.deepcopy(torso), one_hot=self.encode.one_hot
+            )
             value = Value(body, width_of(body, size))
         self.policy.to(self.device)
         value.to(self.device)
@@ -226,7 +228,9 @@ def load(path: str | Path, torso: nn.Module | None = None, *, device: str = "cpu
             seed=int(meta["seed"]),
             device=device,
         )
-    except (KeyError, TypeError) as error:
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError("agent.json must describe an agent.", given=f"{place}: {error}") from error
     agent.restore(arrays, meta)
     return agent

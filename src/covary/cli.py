@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -86,20 +87,17 @@ def _peek(argv: Sequence[str], option: str, default: str | None = None) -> str |
 def _train(argv: list[str]) -> int:
     import tyro
 
-    from covary import algorithms, presets
+    from covary import algorithms
     from covary.agent import CriticConfig
     from covary.policies import PolicyConfig
     from covary.settings import RunOptions, settle
     from covary.training import train
 
-    if (path := _peek(argv, "resume")) is not None:
-        return _resume(argv, path)
+    if any(word == "--resume" or word.startswith("--resume=") for word in argv):
+        return _resume(argv)
     algo = _peek(argv, "algo", "ppo")
     module = algorithms.find(algo or "ppo")
-    env = argv[0] if argv and not argv[0].startswith("-") else None
-    # The preset's values are the parser's defaults, so that --help shows them and an explicit option goes before them.
-    chosen = {"algo": algo, "preset": _peek(argv, "preset", "auto")}
-    defaults = settle(_bare(env or ""), {k: v for k, v in chosen.items() if v in ("none", "auto") or k == "algo"})
+    chosen = {"algo": algo, "preset": "none" if _peek(argv, "preset") == "none" else "auto"}
     flat = tyro.conf.OmitArgPrefixes
     command = dataclasses.make_dataclass(
         "train",
@@ -116,24 +114,27 @@ def _train(argv: list[str]) -> int:
             ("critic", CriticConfig),
         ],
     )
-    start = {
-        "run": defaults.run,
-        "config": defaults.config,
-        "policy": defaults.policy,
-        "critic": defaults.critic,
-    }
-    default = command(**({"env": tyro.MISSING} | start))
-    asked = tyro.cli(
-        command,
-        args=argv,
-        default=default,
-        prog="covary train",
-        description="Train an agent on your environment. Options with a dot belong to the policy or the critic; "
-        "`covary train --resume RUN [--steps N] [--env ENV]` goes on with a run.",
-    )
-    before = presets.find(_bare(asked.env), asked.run.algo) if asked.run.preset == "auto" else {}
-    explicit = _changed(asked, defaults, before)
-    train(asked.env, **explicit)
+
+    def parse(env: str) -> tuple[Any, Any]:
+        """What was asked for, and what would be without any option: plain defaults under this environment's preset,
+        so that --help shows them and an explicit option goes before them."""
+        defaults = settle(_bare(env), chosen)
+        rooms = {room: getattr(defaults, room) for room in ("run", "config", "policy", "critic")}
+        asked = tyro.cli(
+            command,
+            args=argv,
+            default=command(**({"env": tyro.MISSING} | rooms)),
+            prog="covary train",
+            description="Train an agent on your environment. Options with a dot belong to the policy or the critic; "
+            "`covary train --resume RUN [--steps N] [--env ENV]` goes on with a run.",
+        )
+        return asked, defaults
+
+    env = argv[0] if argv and not argv[0].startswith("-") else ""
+    asked, defaults = parse(env)
+    if asked.env != env:  # options came first
+        asked, defaults = parse(asked.env)
+    train(asked.env, **_changed(asked, defaults))
     return 0
 
 
@@ -141,9 +142,9 @@ def _bare(env: str) -> str:
     return env.removeprefix("covary.envs:")
 
 
-def _changed(asked: Any, defaults: Any, preset: dict[str, Any]) -> dict[str, Any]:
-    """The options to hand on: all that differ from plain defaults and are not the preset's own values."""
-    options: dict[str, Any] = {"algo": asked.run.algo}
+def _changed(asked: Any, defaults: Any) -> dict[str, Any]:
+    """The options to hand on: all that differ from what would be without any."""
+    options: dict[str, Any] = {"algo": asked.run.algo, "preset": asked.run.preset}
     for room in ("run", "config", "policy", "critic"):
         mine, usual = getattr(asked, room), getattr(defaults, room)
         for field in dataclasses.fields(mine):
@@ -153,7 +154,7 @@ def _changed(asked: Any, defaults: Any, preset: dict[str, Any]) -> dict[str, Any
     return options
 
 
-def _resume(argv: list[str], path: str) -> int:
+def _resume(argv: list[str]) -> int:
     import argparse
 
     from covary.training import train
@@ -168,7 +169,7 @@ def _resume(argv: list[str], path: str) -> int:
 
     if args.steps is not None:
         check_sizes("steps", (args.steps,))
-    train(args.env or args.positional_env, steps=args.steps, resume=path)
+    train(args.env or args.positional_env, steps=args.steps, resume=args.resume)
     return 0
 
 
@@ -196,20 +197,21 @@ def _eval(argv: list[str]) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    place = Path(args.run)
-    if args.best:
-        place = place / "checkpoints" / "best"
-    checkpoint = find_checkpoint(place).resolve()
-    agent = load(checkpoint)
-    if args.env is not None:
-        source = resolve(args.env)
-    else:
-        folder = Path(args.run).resolve()
-        if not (folder / "config.json").is_file():
-            folder = checkpoint.parent.parent
-        source = rebuild(Run.open(folder).config["env"], folder, say)
-    result = evaluate(agent, source, args.episodes, seed=args.seed, deterministic=not args.stochastic)
-    summary = result.summary()
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():  # environments print, too
+        place = Path(args.run)
+        if args.best:
+            place = place / "checkpoints" / "best"
+        checkpoint = find_checkpoint(place).resolve()
+        agent = load(checkpoint)
+        if args.env is not None:
+            source = resolve(args.env)
+        else:
+            folder = Path(args.run).resolve()
+            if not (folder / "config.json").is_file():
+                folder = checkpoint.parent.parent
+            source = rebuild(Run.open(folder).config["env"], folder, say)
+        result = evaluate(agent, source, args.episodes, seed=args.seed, deterministic=not args.stochastic)
+        summary = result.summary()
     if args.json:
         print(json.dumps(summary))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,14 +45,23 @@ def check_sizes(name: str, sizes: Sequence[object]) -> None:
 
 
 def check_fields(
-    config: Any, *, sizes: Sequence[str] = (), positive: Sequence[str] = (), shares: Sequence[str] = ()
+    config: Any,
+    *,
+    sizes: Sequence[str] = (),
+    positive: Sequence[str] = (),
+    shares: Sequence[str] = (),
+    floors: Sequence[str] = (),
 ) -> None:
-    """Raises UsageError unless these fields of a config are whole numbers above 0, numbers above 0, or in [0, 1]."""
+    """Raises UsageError unless these fields of a config are whole numbers above 0, numbers above 0, in [0, 1], or
+    numbers from 0."""
     for name in sizes:
         check_sizes(name, (getattr(config, name),))
     for name in positive:
-        if not 0 < getattr(config, name) < math.inf:
+        if not 0 < getattr(config, name) < 3e38:  # what float32 can hold
             raise UsageError(f"{name} must be a positive number.", given=getattr(config, name), fix="above 0")
+    for name in floors:
+        if not 0 <= getattr(config, name) < 3e38:
+            raise UsageError(f"{name} must be a number, 0 or above.", given=getattr(config, name))
     for name in shares:
         if not 0 <= getattr(config, name) <= 1:
             raise UsageError(f"{name} must lie in [0, 1].", given=getattr(config, name), fix="0 to 1")

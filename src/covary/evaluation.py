@@ -56,6 +56,8 @@ def evaluate(
         UsageError: an environment with other spaces than the agent's.
     """
     check_sizes("episodes", (episodes,))
+    if seed < 0:
+        raise UsageError("seed must be a whole number, 0 or above.", given=seed)
     source = resolve(env)
     venv = build(source, min(n_envs, episodes) if not source.single else 1)
     try:

@@ -53,9 +53,15 @@ def mlp(inputs: int, hidden: Sequence[int], activation: Activation = "tanh") -> 
 def width_of(torso: nn.Module, inputs: int) -> int:
     """How many features a torso gives for (1, inputs); raises ValueError unless they are (1, F)."""
     mode = torso.training
-    with torch.no_grad():
-        features = torso.eval()(torch.zeros(1, inputs))
-    torso.train(mode)
+    try:
+        with torch.no_grad():
+            features = torso.eval()(torch.zeros(1, inputs))
+    except Exception as error:
+        raise ValueError(
+            f"A torso maps (B, {inputs}) observations to (B, F) features.\n  given: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        torso.train(mode)
     if not (isinstance(features, Tensor) and features.dim() == 2 and features.shape[0] == 1):
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(

@@ -82,12 +82,12 @@ def _tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, int | float | str) else tuple(value)
 
 
-def mean_entropy(density: Density) -> Tensor:
+def mean_entropy(density: Density, generator: torch.Generator | None = None) -> Tensor:
     """Mean entropy in nats; where it has no closed form, its one-sample estimate, which has the right gradient."""
     try:
         return density.entropy().mean()
     except NotImplementedError:
-        return -density.draw().log_prob.mean()
+        return -density.draw(noise=density.noise(generator=generator)).log_prob.mean()
 
 
 class Policy(nn.Module):
@@ -173,7 +173,7 @@ class GaussianHead(nn.Module):
             self.out.bias[list(self.angles)] = -1.0
 
         self.register_buffer("base_log_std", torch.tensor(_initial_std(geometry, config.init_std)).log())
-        self.matrix = None
+        self.register_buffer("matrix", None)
         if learned and not self.per_state:
             self.log_std = nn.Parameter(torch.zeros(d))
             self.coupling = nn.Parameter(torch.zeros(self.couplings))
@@ -205,7 +205,7 @@ class GaussianHead(nn.Module):
         self.geometry.check_full()
         order = list(self.geometry.order)
         factor = np.linalg.cholesky(matrix[np.ix_(order, order)])
-        self.register_buffer("matrix", torch.as_tensor(factor, dtype=torch.float32))
+        self.matrix = torch.as_tensor(factor, dtype=torch.float32)
 
     def forward(self, features: Tensor) -> BoxNormal:
         out = self.out(features)
@@ -280,9 +280,10 @@ class GaussianHead(nn.Module):
         if self.per_state and other.per_state:
             log_std = slice(d + a, d + a + d)
             self.out.weight[log_std], self.out.bias[log_std] = other.out.weight[log_std], other.out.bias[log_std]
-            if self.full and other.full:
+            if self.full:
                 rest = slice(d + a + d, None)
-                self.out.weight[rest], self.out.bias[rest] = other.out.weight[rest], other.out.bias[rest]
+                self.out.weight[rest] = other.out.weight[rest] if other.full else 0.0
+                self.out.bias[rest] = other.out.bias[rest] if other.full else 0.0
             return
         density = other(torch.zeros(1, other.out.in_features, device=other.out.weight.device))
         log_std = density.scale[0].log()
@@ -290,7 +291,7 @@ class GaussianHead(nn.Module):
             self.base_log_std.copy_(log_std)
             return
         relative = log_std - self.base_log_std
-        coupling = torch.zeros(self.couplings)
+        coupling = relative.new_zeros(self.couplings)
         if self.full:
             factor = density._factor
             if factor is not None:
@@ -299,6 +300,7 @@ class GaussianHead(nn.Module):
                 below = np.tril_indices(d, -1)
                 coupling = rows[below[0], below[1]]
         if self.per_state:
+            self.out.weight[d + a :] = 0.0
             self.out.bias[d + a :] = torch.cat([relative, coupling])
         else:
             self.log_std.copy_(relative)
@@ -391,6 +393,11 @@ def make_policy(
 def _make_head(features: int, action_space: Any, config: PolicyConfig) -> GaussianHead | CategoricalHead:
     kind = type(action_space).__name__
     if kind == "Discrete":
+        if config.periodic:
+            raise UsageError(
+                "Periodic dimensions are those of a Box of actions.",
+                given=f"periodic {config.periodic} for {action_space}",
+            )
         return CategoricalHead(features, int(action_space.n))
     if kind == "Box":
         if not np.issubdtype(action_space.dtype, np.floating):

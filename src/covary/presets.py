@@ -18,6 +18,9 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("covary/Heliostat-v0", "actor_critic"): {
         "source": "an action touches only its own step's reward, so gamma 0 is exact; azimuth is a circle",
         "gamma": 0.0,
+        "n_envs": 8,
+        "actor_lr": 3e-4,
+        "critic_lr": 1e-3,
         "policy.periodic": (0,),
     },
     ("Pendulum-v1", "ppo"): {

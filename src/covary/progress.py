@@ -33,7 +33,7 @@ class Progress:
         every = 1.0 if self.status else 5.0
         if not self.quiet and (now - self.last >= every or not self.shown or step >= self.total):
             self.last, self.shown = now, True
-            left = (self.total - step) / max(rate, 1e-9)
+            left = max(self.total - step, 0) / max(rate, 1e-9)
             value = record.get("return")
             text = f"{step:>10,} / {self.total:,} steps   {rate:>7,.0f} steps/s   "
             text += f"return {value:>10.2f}" if isinstance(value, float) else "return          –"

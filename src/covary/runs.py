@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +84,14 @@ class Run:
 
     def lines(self, name: str = "metrics") -> Iterator[dict[str, Any]]:
         """The lines of metrics or timing; a torn last line is passed over."""
-        with contextlib.suppress(FileNotFoundError), open(self.path / f"{name}.jsonl", encoding="utf-8") as file:
+        with contextlib.suppress(FileNotFoundError), self._open(name) as file:
             for line in file:
                 with contextlib.suppress(json.JSONDecodeError):
-                    yield json.loads(line)
+                    if isinstance(record := json.loads(line), dict) and isinstance(record.get("step"), int):
+                        yield record
+
+    def _open(self, name: str) -> TextIO:
+        return open(self.path / f"{name}.jsonl", encoding="utf-8", errors="replace")
 
     def cut_back(self, step: int) -> None:
         """Drops what was logged after `step`, which a resumed run will log again."""
@@ -99,7 +103,8 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """From the oldest to the newest; the best is not among them."""
-        return sorted(p for p in (self.path / "checkpoints").glob("*") if p.name.isdigit() and p.is_dir())
+        found = (p for p in (self.path / "checkpoints").glob("*") if p.name.isdecimal() and p.is_dir())
+        return sorted(found, key=lambda p: int(p.name))
 
     def save(self, step: int, tensors: Arrays, meta: dict[str, Any], *, best: bool = False) -> Path:
         """Writes a checkpoint, whole or not at all, and drops the oldest beyond the last three."""
@@ -164,6 +169,7 @@ def write_checkpoint(target: Path, tensors: Arrays, meta: dict[str, Any]) -> Non
         _write(temporary / "agent.json", json.dumps({"format": FORMAT, **meta}, indent=2, allow_nan=False) + "\n")
         if target.exists():
             old = target.with_name(f".{target.name}.old")
+            shutil.rmtree(old, ignore_errors=True)  # left by a writer that was killed
             target.rename(old)
             temporary.rename(target)
             shutil.rmtree(old)

@@ -7,6 +7,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from covary import algorithms, presets
 from covary.agent import CriticConfig
 from covary.envs.build import Vectorization
@@ -42,6 +44,9 @@ class RunOptions:
     """a run or checkpoint to start from: the same mean and the same spread, under this run's covariance"""
 
     def __post_init__(self) -> None:
+        for name in ("out", "init_from"):  # a Path becomes text, as config.json keeps it
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, str(path))
         check_choice("preset", self.preset, ("auto", "none"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_choice("vectorization", self.vectorization, ("auto", "sync", "async"))
@@ -81,12 +86,13 @@ def settle(env_name: str, options: dict[str, Any]) -> Settings:
     values: dict[str, dict[str, Any]] = {room: {} for room in rooms}
     for name, value in (_flatten(preset, module.Config) | given).items():
         room, _, field = name.rpartition(".")
-        values[room][field] = value
+        values[room][field] = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
     try:
         made = {room: cls(**values[room]) for room, cls in rooms.items()}
     except TypeError as error:  # a value of the wrong type met a comparison
         raise UsageError("An option has a value of the wrong type.", given=str(error)) from error
-    return Settings(**made, preset={k: v for k, v in preset.items() if k not in given})
+    left = {k: v for k, v in preset.items() if not set(_flatten({k: v}, module.Config)) & set(given)}
+    return Settings(**made, preset=left)
 
 
 def _names(cls: Any) -> set[str]:

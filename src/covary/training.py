@@ -57,7 +57,8 @@ def train(
         steps: transitions over all environments (default 100,000).
         seed: decides every random number of the run.
         preset: "auto" for the settings kept for a known environment, "none" for plain defaults.
-        torso: any module (B, O) -> (B, F) in place of the policy's hidden layers; the critic gets a copy.
+        torso: any module (B, O) -> (B, F) in place of the policy's hidden layers; policy and critic each get a
+            copy.
         resume: a run folder to go on with, under the settings it was started with; `steps` may extend it.
         quiet: print nothing.
         options: everything else, as on the command line: fields of the algorithm's Config (`gamma=0.9`), of the run
@@ -73,7 +74,15 @@ def train(
         raise UsageError("Training needs an environment.", fix='covary.train("CartPole-v1")')
     source = resolve(env)
     given = {"algo": algo, "seed": seed, "preset": preset, **({} if steps is None else {"steps": steps}), **options}
+    if source.single:
+        given.setdefault("n_envs", 1)
     settings = settle(_preset_name(source), given)
+    if settings.run.eval_every and (source.single or source.vector is not None):
+        raise UsageError(
+            "Evaluations during training need environments of their own.",
+            given=f"eval_every={settings.run.eval_every} with one object",
+            fix="hand in an id, a class or a callable that makes environments; or evaluate after training",
+        )
     venv = build(source, settings.config.n_envs, settings.run.vectorization)
     if venv.num_envs != settings.config.n_envs:  # one that was handed in has its own number
         settings = replace(settings, config=replace(settings.config, n_envs=venv.num_envs))
@@ -190,9 +199,12 @@ def _go(
             _loop(agent, adapter, source, settings, run, progress, stop)
     except BaseException:
         if agent.steps > 0 or run.checkpoints():
-            _save(agent, adapter, run)
             progress.close()
-            progress.say(f"saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
+            try:
+                _save(agent, adapter, run)
+                progress.say(f"saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
+            except UsageError as other:
+                progress.say(f"step {agent.steps:,} is not saved. {other}")
         raise
     finally:
         progress.close()
@@ -330,21 +342,15 @@ class _Report:
         )
         self.step, self.count, self.sums, self.finished = agent.steps, 0, {}, []
         if bad := [name for name, value in record.items() if isinstance(value, float) and not np.isfinite(value)]:
-            raise UsageError(
-                "Training must stay finite.",
-                given=f"{', '.join(bad)} at step {agent.steps:,}",
-                cause="a learning rate that is too high, or rewards of a very large scale",
-                fix="a learning rate ten times lower; the checkpoints before this step are good",
-            )
+            raise _diverged(bad, agent.steps)
 
 
 @torch.no_grad()
 def _spread(agent: Agent, obs: NDArray[np.float32]) -> dict[str, float]:
     """Entropy of the policy at the present observations and, for Gaussian ones, the latent's standard deviation."""
-    state = torch.random.get_rng_state()
     density = agent.policy(torch.from_numpy(obs).to(agent.device))
-    spread = {"entropy": float(mean_entropy(density))}
-    torch.random.set_rng_state(state)
+    generator = torch.Generator(agent.device).manual_seed(agent.steps)
+    spread = {"entropy": float(mean_entropy(density, generator))}
     if hasattr(density, "scale"):
         spread["std"] = float(density.scale.mean())
     return spread
@@ -359,7 +365,19 @@ def _state(agent: Agent, adapter: Adapter) -> tuple[dict[str, NDArray[Any]], dic
 
 
 def _save(agent: Agent, adapter: Adapter, run: Run) -> None:
-    run.save(agent.steps, *_state(agent, adapter))
+    arrays, meta = _state(agent, adapter)
+    if bad := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
+        raise _diverged(bad, agent.steps)  # what is on the disk stays good
+    run.save(agent.steps, arrays, meta)
+
+
+def _diverged(names: list[str], step: int) -> UsageError:
+    return UsageError(
+        "Training must stay finite.",
+        given=f"{', '.join(names[:3])} at step {step:,}",
+        cause="a learning rate that is too high, or rewards of a very large scale",
+        fix="a learning rate ten times lower; the checkpoints before this step are good",
+    )
 
 
 def _preset_name(source: Source) -> str:

@@ -53,7 +53,13 @@ class Config:
     """whether rewards are divided by the running deviation of the discounted return"""
 
     def __post_init__(self) -> None:
-        check_fields(self, sizes=("n_envs",), positive=("actor_lr", "critic_lr"), shares=("gamma",))
+        check_fields(
+            self,
+            sizes=("n_envs",),
+            positive=("actor_lr", "critic_lr"),
+            shares=("gamma",),
+            floors=("entropy_coef", "max_grad_norm"),
+        )
 
 
 class Batch(NamedTuple):
@@ -75,15 +81,17 @@ ROUTES = {"actor": ("policy",), "critic": ("critic",)}
 """Which networks each loss may move."""
 
 
-def losses(policy: Policy, critic: Value, batch: Batch, config: Config) -> Losses:
-    """The two terms; nothing else is touched."""
+def losses(
+    policy: Policy, critic: Value, batch: Batch, config: Config, generator: torch.Generator | None = None
+) -> Losses:
+    """The two terms; nothing else is touched. generator: of an entropy that is estimated."""
     with torch.no_grad():
         next_value = critic(batch.next_x)
     delta = td_error(batch.reward, batch.discount, critic(batch.x), next_value)
     density = policy.density(batch.x)
     actor = -(delta.detach() * density.log_prob_latent(batch.latent)).mean()  # sec. 13.5, delta grad log pi
     if config.entropy_coef:
-        actor = actor - config.entropy_coef * mean_entropy(density)
+        actor = actor - config.entropy_coef * mean_entropy(density, generator)
     return Losses(actor, 0.5 * delta.square().mean())
 
 
@@ -102,16 +110,18 @@ class Learner:
         if self.config.scale_rewards:
             reward = self.reward_scale(reward, self.config.gamma, rollout.lam, rollout.valid)
         normalize = self.policy.normalizer
-        x = normalize(rollout.obs[0])
+        obs = rollout.obs[0]
+        x = normalize(obs)
         batch = Batch(x, rollout.latent[0], reward[0], rollout.discount[0], normalize(rollout.next_obs[0]))
         happened = rollout.valid[0] > 0
         if not bool(happened.all()):
             if not bool(happened.any()):
                 return {}
             batch = Batch(*(part[happened] for part in batch))
-        terms = losses(self.policy, self.critic, batch, self.config)
+            obs = obs[happened]
+        terms = losses(self.policy, self.critic, batch, self.config, self.generator)
         descend(terms.actor + terms.critic, self.optimizer, self.config.max_grad_norm)  # they share no parameter
-        self.policy.observe(rollout.obs[0])
+        self.policy.observe(obs)
         return {"actor_loss": terms.actor.detach(), "critic_loss": terms.critic.detach()}
 
     def numbers(self) -> dict[str, Any]:

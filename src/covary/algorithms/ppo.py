@@ -43,8 +43,8 @@ class Config:
 
     n_envs: int = 16
     """environments stepped together (N)"""
-    horizon: int = 128
-    """steps of each between updates (T). Schulman 2017: 2048 for one environment"""
+    horizon: int | None = None
+    """steps of each between updates (T); as many as make 2048 transitions when left out, as in Schulman 2017"""
     epochs: int = 5
     """passes over each rollout. Schulman 2017, table 3: 10; more overfit a rollout this small"""
     minibatch: int = 256
@@ -73,9 +73,10 @@ class Config:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            sizes=("n_envs", "horizon", "epochs", "minibatch"),
+            sizes=("n_envs", "epochs", "minibatch", *(["horizon"] if self.horizon is not None else [])),
             positive=("learning_rate", "clip"),
             shares=("gamma", "lam"),
+            floors=("entropy_coef", "target_kl", "max_grad_norm"),
         )
 
 
@@ -99,14 +100,16 @@ ROUTES = {"actor": ("policy",), "critic": ("critic",), "entropy": ("policy",)}
 """Which networks each loss may move."""
 
 
-def losses(policy: Policy, critic: Value, batch: Batch, config: Config) -> Losses:
-    """The three terms over one minibatch; nothing else is touched."""
+def losses(
+    policy: Policy, critic: Value, batch: Batch, config: Config, generator: torch.Generator | None = None
+) -> Losses:
+    """The three terms over one minibatch; nothing else is touched. generator: of an entropy that is estimated."""
     density = policy.density(batch.x)
     ratio = (density.log_prob_latent(batch.latent) - batch.log_prob).exp()  # rho, sec. 3
     clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
     actor = -torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean()  # eq. 7
     value_loss = 0.5 * (critic(batch.x) - batch.target).square().mean()  # eq. 9, L^VF
-    entropy = mean_entropy(density) if config.entropy_coef else torch.zeros_like(actor)
+    entropy = mean_entropy(density, generator) if config.entropy_coef else torch.zeros_like(actor)
     return Losses(actor, value_loss, -config.entropy_coef * entropy)
 
 
@@ -115,7 +118,7 @@ class Learner:
 
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
-        self.horizon = config.horizon
+        self.horizon = config.horizon or -(-2048 // config.n_envs)
         self.optimizer = Adam([policy, critic], config.learning_rate, eps=1e-5)
         self.optimizers = {"adam": self.optimizer}
         self.reward_scale = ReturnScale()
@@ -123,8 +126,11 @@ class Learner:
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         c = self.config
+        happened = rollout.obs if bool(rollout.valid.all()) else rollout.obs[rollout.valid > 0]
+        if not happened.numel():
+            return {}
         if self.updates == 0:  # before any step, so that the first update sees observations of order one
-            self.policy.observe(rollout.obs)
+            self.policy.observe(happened)
         batch, value = self._batch(rollout)
         self.optimizer.share = 1 - progress if c.anneal else 1.0
         seen = []
@@ -134,14 +140,14 @@ class Learner:
             order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
             shuffled = Batch(*(part[order.to(part.device)] for part in batch))
             for parts in zip(*(part.split(c.minibatch) for part in shuffled), strict=True):
-                terms = losses(self.policy, self.critic, Batch(*parts), c)
+                terms = losses(self.policy, self.critic, Batch(*parts), c, self.generator)
                 norms = descend(terms.actor + terms.critic + terms.entropy, self.optimizer, c.max_grad_norm)
                 seen.append(torch.stack([terms.actor.detach(), terms.critic.detach(), norms[0], norms[1]]))
             if c.target_kl and self._divergence(batch)[0] > c.target_kl:
                 break
         kl, clipped = self._divergence(batch)
         if self.updates > 0:
-            self.policy.observe(rollout.obs)
+            self.policy.observe(happened)
         self.updates += 1
         mean = torch.stack(seen).mean(0)
         return {

@@ -77,6 +77,7 @@ class Adapter:
         self.episodes: list[Episode] = []
         self.steps = 0  # vector steps so far, for messages
         self._phantom = np.zeros(self.n, bool)
+        self._action: NDArray[Any] = np.zeros(0)  # the latest, for messages
         self._return = np.zeros(self.n)
         self._length = np.zeros(self.n, np.int64)
 
@@ -97,6 +98,7 @@ class Adapter:
 
     def step(self, action: NDArray[Any]) -> Step:
         """action: (N, D) or (N,) as the policy gave it."""
+        self._action = action
         raw, reward, terminated, truncated, info = self.venv.step(self.decode(action))
         self.steps += 1
         obs = self._checked(self.encode(raw), "observation", "step")
@@ -144,6 +146,13 @@ class Adapter:
     def _checked(self, x: NDArray[np.float32], field: str, call: str) -> NDArray[np.float32]:
         if np.isfinite(x).all():
             return x
+        if call == "step" and not np.isfinite(self._action).all():
+            raise UsageError(
+                "A policy's actions must be finite.",
+                given=f"{self._action[~np.isfinite(self._action)][0]} as an action in step {self.steps}",
+                cause="a learning rate that is too high, or rewards of a very large scale",
+                fix="a learning rate ten times lower; the checkpoints before this step are good",
+            )
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         entry = f"[{where[1]}]" if len(where) > 1 else ""
         raise EnvironmentFault(
