@@ -126,7 +126,7 @@ def test_one_that_resets_itself_is_seeded_once():
     venv = same_step(2)
     walk(venv, 8, seed=11)
     assert [list(seeds) for seeds in venv.get_attr("seeds")] == [
-        [episode_seed(11, i, 0), None, None, None, None] for i in range(2)
+        [episode_seed(11, 0, 0) + i, None, None, None, None] for i in range(2)
     ]
 
 
@@ -510,3 +510,17 @@ def test_one_object_is_one_environment():
         build(resolve(Line()), 2)
     with pytest.raises(UsageError, match="vectorization"):
         build(resolve(Line), 2, "fork")
+
+
+def test_a_worker_that_is_killed_is_said_to_be(capfd):
+    import os
+    import signal
+
+    venv = build(resolve(Line), 2, "async")
+    adapter = Adapter(venv, lambda i, k: k)
+    adapter.reset()
+    os.kill(venv.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(EnvironmentFault, match=r"async(.|\n)*memory"):
+        [adapter.step(np.zeros((2, 1), np.float32)) for _ in range(3)]
+    venv.close()
+    assert capfd.readouterr().err == ""

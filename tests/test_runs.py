@@ -366,7 +366,7 @@ def test_without_a_checkpoint_it_starts_again_from_its_config(finished, copy):
 
 
 def start(out, *options):
-    """A real process that trains on an environment that takes its time."""
+    """A real process, in a group of its own, that trains on an environment that takes its time."""
     command = [sys.executable, "-m", "covary", "train", f"{WORLDS}:Slow", "--out", str(out), "--steps", "100000"]
     command += [
         "--n-envs",
@@ -381,7 +381,9 @@ def start(out, *options):
         "20",
         *options,
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 60
     while len(list((out / "checkpoints").glob("[0-9]*"))) < 2:
         assert process.poll() is None, process.stdout.read()
@@ -390,11 +392,16 @@ def start(out, *options):
     return process
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["", "and its workers"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code, group):
+    """Also where it reaches the worker processes, as Ctrl-C in a terminal does."""
     out = tmp_path / "run"
-    process = start(out)
-    process.send_signal(number)
+    process = start(out, "--vectorization", "async" if group else "sync")
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"covary train --resume {out}" in text

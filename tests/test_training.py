@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -272,6 +273,17 @@ def test_other_vector_environments(mode, here):
     assert Run.open(here / "run").config["config"]["n_envs"] == 4
 
 
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync", "async"])
+def test_what_gymnasiums_make_vec_makes(mode, here):
+    venv = gym.make_vec("CartPole-v1", num_envs=3, vectorization_mode=mode)
+    agent = train(venv, "ppo", steps=300, horizon=20)
+    venv.close()
+    assert 300 <= agent.steps < 303
+    record = lines(here / "run")[-1]
+    assert record["episodes"] > 3
+    assert record["return"] == record["length"], "CartPole pays 1 a step; a phantom step would not be paid for"
+
+
 def test_an_object_is_an_environment(here):
     """One that exists is one environment, whatever the default number of environments is."""
     agent = covary.train(Line(), steps=40, out="run", quiet=True)
@@ -357,6 +369,28 @@ def test_a_torso_of_ones_own(algo, here):
         covary.load("run")
     with pytest.raises(UsageError, match="fit"):
         covary.load("run", torso=nn.Linear(1, 3))
+
+
+class Flat(nn.Module):
+    """Takes (B, O) and nothing else, as convolutions behind an Unflatten do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 2), nn.Flatten(), nn.Tanh())
+
+    def forward(self, x):
+        assert x.dim() == 2, tuple(x.shape)
+        return self.net(x)
+
+
+@BOTH
+def test_a_torso_sees_a_batch_of_observations_and_nothing_else(algo, here):
+    class Image(Line):
+        observation_space = Box(-1, 1, (2, 2), np.float32)
+
+    agent = train(Image, algo, torso=Flat())
+    assert agent.act(np.zeros((5, 2, 2), np.float32)).shape == (5, 1)
+    assert agent.learner.critic.torso.net[1].weight.shape == (3, 1, 2, 2)
 
 
 class ThreeDimensional(nn.Module):

@@ -197,7 +197,7 @@ def _go(
     try:
         with stop.watched(), one_thread():
             _loop(agent, adapter, source, settings, run, progress, stop)
-    except BaseException:
+    except BaseException as error:
         if agent.steps > 0 or run.checkpoints():
             progress.close()
             try:
@@ -205,6 +205,8 @@ def _go(
                 progress.say(f"saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
             except UsageError as other:
                 progress.say(f"step {agent.steps:,} is not saved. {other}")
+        if stop.signal is not None and isinstance(error, UsageError):  # the signal reached worker processes as well
+            raise SystemExit(128 + stop.signal) from error
         raise
     finally:
         progress.close()

@@ -88,7 +88,9 @@ class Adapter:
     def reset(self) -> NDArray[np.float32]:
         """Starts an episode in every environment. (N, O)"""
         self._return[:], self._length[:], self._phantom[:] = 0, 0, False
-        obs, _ = self.venv.reset(seed=self._seeds(np.ones(self.n, bool)))
+        seeds = self._seeds(np.ones(self.n, bool))
+        # one that resets itself may take nothing but the one number that VectorEnv.reset speaks of
+        obs, _ = self.venv.reset(seed=seeds[0] if self.self_resetting else seeds)
         return self._checked(self.encode(obs), "observation", "reset")
 
     def _seeds(self, starting: NDArray[np.bool_]) -> list[int | None]:

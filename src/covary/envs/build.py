@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 
 from covary.envs.adapter import EnvironmentFault
 from covary.errors import UsageError
@@ -353,7 +354,36 @@ class _Maker:
 
 
 class _Workers(AsyncVectorEnv):
-    """Raises what a worker raised, once, and does not log its traceback beside."""
+    """Raises what a worker raised, once, and does not log its traceback beside; says when one was killed."""
+
+    _killed = False
+
+    def reset(self, **kwargs: Any) -> Any:
+        try:
+            return super().reset(**kwargs)
+        except (EOFError, ConnectionError) as error:
+            raise self._ended() from error
+
+    def step(self, actions: Any) -> Any:
+        try:
+            return super().step(actions)
+        except (EOFError, ConnectionError) as error:
+            raise self._ended() from error
+
+    def _ended(self) -> EnvironmentFault:
+        self._state, self._killed = AsyncState.DEFAULT, True
+        return EnvironmentFault(
+            "The processes of --vectorization async must live as long as the run.",
+            given="one of them ended without a word",
+            cause="killed by a signal, or for want of memory; or the environment's own code crashed the interpreter",
+            fix="--vectorization sync, or fewer environments",
+        )
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        try:
+            super().close_extras(timeout, terminate or self._killed)
+        except (EOFError, ConnectionError):
+            super().close_extras(timeout, terminate=True)
 
     def _raise_if_errors(self, successes: Any) -> None:
         if all(successes):
