@@ -145,6 +145,7 @@ def with_covary(w: Workload, watch: Stopwatch) -> None:
     else:
         algo = "ppo"
         shape |= {"horizon": w.horizon, "minibatch": w.minibatch, "epochs": w.epochs, "learning_rate": LR, "lam": LAM}
+        shape["target_kl"] = 0.0  # every epoch of everyone is run
     with tempfile.TemporaryDirectory() as folder:
         covary.train(watch.make, algo, w.total, preset="none", quiet=True, out=f"{folder}/run", **shape)
 
