@@ -114,7 +114,8 @@ def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
     from covary import presets
     from covary.envs.adapter import Adapter
-    from covary.envs.build import build, resolve
+    from covary.envs.sources import resolve
+    from covary.envs.vectors import build
     from covary.evaluation import evaluation_seed
 
     shared = {}

@@ -1,10 +1,7 @@
 """The question Covary began with: an online actor-critic for two bounded angles that runs for ever and never learns.
 
-`broken` is the agent's choice of action as it was asked about; `mended` is the same with three lines changed. Nothing
-else differs. Heliostat stands in for the environment.
+`broken` chooses actions as the question did; in `mended` three lines differ. Heliostat stands in for the environment.
 """
-
-from __future__ import annotations
 
 import sys
 
@@ -25,9 +22,7 @@ GAMMA = 0.0  # here an action touches only its own step's reward
 class Network(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs)
-        )
+        self.layers = nn.Sequential(nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, outputs))
         self.log_std = nn.Parameter(torch.tensor([0.0, 0.0]))  # the broken agent has no use for it
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -50,12 +45,12 @@ def mended(actor: Network, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return action, density.log_prob(action)
 
 
-def run(choose, steps: int, seed: int = 0) -> list[float]:
-    torch.manual_seed(seed)
+def run(choose, steps: int) -> list[float]:
+    torch.manual_seed(0)
     actor, critic = Network(9, 3), Network(9, 1)
     optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=3e-4, fused=True)
     errors = []
-    obs, _ = env.reset(seed=seed)
+    obs, _ = env.reset(seed=0)
     for _ in range(steps):
         state = torch.as_tensor(obs)
         action, log_prob = choose(actor, state)
@@ -64,9 +59,8 @@ def run(choose, steps: int, seed: int = 0) -> list[float]:
         with torch.no_grad():
             next_value = 0.0 if terminated else critic(torch.as_tensor(obs))[0]
         delta = float(reward) + GAMMA * next_value - critic(state)[0]
-        loss = -log_prob * delta.detach() + delta.square()
         optimizer.zero_grad()
-        loss.backward()
+        (-log_prob * delta.detach() + delta.square()).backward()
         optimizer.step()
         if terminated or truncated:
             obs, _ = env.reset()

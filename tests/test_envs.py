@@ -14,9 +14,11 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from worlds import Counting, Line
 
-from covary.envs.adapter import Adapter, EnvironmentFault, episode_seed
-from covary.envs.build import build, rebuild, resolve
+from covary.envs.adapter import Adapter, episode_seed
+from covary.envs.faults import EnvironmentFault
+from covary.envs.sources import rebuild, resolve
 from covary.envs.spaces import Decoder, Encoder, from_json, to_json
+from covary.envs.vectors import build
 from covary.errors import UsageError
 
 GAMMA = 0.5

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from covary.agent import Agent, load
     from covary.errors import UsageError
     from covary.evaluation import evaluate
-    from covary.policies import Policy, PolicyConfig
+    from covary.heads import PolicyConfig
+    from covary.policies import Policy
     from covary.training import train, untrained
 
 __version__ = "0.1.0"
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Agent": "agent",
     "Policy": "policies",
-    "PolicyConfig": "policies",
+    "PolicyConfig": "heads",
     "UsageError": "errors",
     "evaluate": "evaluation",
     "load": "agent",

@@ -16,8 +16,9 @@ import covary
 from covary import algorithms, runs
 from covary.envs import spaces
 from covary.errors import UsageError, check_sizes
+from covary.heads import PolicyConfig
 from covary.nets import Activation, Value, mlp, width_of
-from covary.policies import PolicyConfig, make_policy
+from covary.policies import make_policy
 from covary.types import Learner
 
 
@@ -78,8 +79,9 @@ class Agent:
                 size, action_space, self.policy_config, torso=copy.deepcopy(torso), one_hot=self.encode.one_hot
             )
             value = Value(body, width_of(body, size))
-        self.policy.to(self.device)
-        value.to(self.device)
+        # A torso with dropout or batch statistics must give one density for one observation: PPO's ratio rests on it.
+        self.policy.to(self.device).eval()
+        value.to(self.device).eval()
         generator = torch.Generator(self.device).manual_seed(noise_seed)
         self.learner: Learner = module.Learner(self.policy, value, self.config, generator)
 
@@ -109,6 +111,8 @@ class Agent:
                 given=f"shape {x.shape}",
             )
         encoded = self.encode(x[None] if single else x)
+        if not np.isfinite(encoded).all():
+            raise UsageError("An observation must be finite.", given=f"{encoded[~np.isfinite(encoded)][0]} in obs")
         if deterministic:
             action = self.policy(torch.from_numpy(encoded).to(self.device)).deterministic_action.cpu().numpy()
         else:

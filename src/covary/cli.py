@@ -89,7 +89,7 @@ def _train(argv: list[str]) -> int:
 
     from covary import algorithms
     from covary.agent import CriticConfig
-    from covary.policies import PolicyConfig
+    from covary.heads import PolicyConfig
     from covary.settings import RunOptions, settle
     from covary.training import train
 
@@ -190,7 +190,7 @@ def _eval(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     from covary.agent import load
-    from covary.envs.build import rebuild, resolve
+    from covary.envs.sources import rebuild, resolve
     from covary.evaluation import evaluate
     from covary.runs import Run, find_checkpoint
 
@@ -242,8 +242,8 @@ def _check_env(argv: list[str]) -> int:
     parser.add_argument("env", metavar="ENV")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    from covary.envs.build import resolve
     from covary.envs.checks import check_env
+    from covary.envs.sources import resolve
 
     source = resolve(args.env)
     env = source.make()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from covary.agent import Agent
 from covary.envs.adapter import Adapter
-from covary.envs.build import build, resolve
+from covary.envs.sources import resolve
+from covary.envs.vectors import build
 from covary.errors import UsageError, check_sizes
 from covary.nets import one_thread
 

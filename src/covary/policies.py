@@ -1,85 +1,23 @@
 """Action space + geometry + covariance + torso -> a module that maps raw observations to densities.
 
-    policy = make_policy(observation_space, action_space, PolicyConfig(covariance="full", periodic=(0,)))
-    density = policy(obs)                                   # obs: (B, O) raw observations, float32
-
-The covariance of the latent is L L^T with L = diag(std) C, where the rows of C, lower triangular with a positive
-diagonal, have norm 1: `std` is each dimension's own whatever the correlations are, and nothing the network outputs can
-make it indefinite.
+policy = make_policy(observation_space, action_space, PolicyConfig(covariance="full", periodic=(0,)))
+density = policy(obs)                                   # obs: (B, O) raw observations, float32
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from covary.distributions import Bounds, BoxNormal, Categorical, Geometry
-from covary.errors import UsageError, check_choice, check_sizes
-from covary.nets import Activation, RunningNorm, linear, mlp, width_of
+from covary.distributions import BoxNormal, Categorical, Geometry
+from covary.errors import UsageError
+from covary.heads import CategoricalHead, GaussianHead, PolicyConfig
+from covary.nets import RunningNorm, mlp, width_of
 
-Covariance = Literal["fixed", "diagonal", "full"]
 Density: TypeAlias = BoxNormal | Categorical
-
-SMALL = 0.01  # gain of the last layer: the first policy hardly depends on the observation
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """How the policy is made. The same names stand behind `--policy.` on the command line."""
-
-    covariance: Covariance = "diagonal"
-    """of the Gaussian latent: fixed, learned and diagonal, or learned and full (a Cholesky factor)"""
-    state_dependent: bool = False
-    """whether the learned covariance is an output of the network or a parameter of its own"""
-    bounds: Bounds | tuple[Bounds, ...] = "auto"
-    """one word, or one for each dimension: auto takes each as it is; squash (sigmoid), clip (censored), mean (only the
-    mean is kept inside; the unclipped Gaussian is scored), free"""
-    periodic: tuple[int, ...] = ()
-    """dimensions of the flattened Box that are angles, so that low and high are one point"""
-    init_std: float | tuple[float, ...] | None = None
-    """standard deviation of the first policy, one or one for each dimension: a share of the width for finite
-    dimensions (default 0.25), raw units for others (default 1)"""
-    covariance_matrix: tuple[float, ...] | None = None
-    """the matrix of covariance="fixed": its D variances, or its D * D entries row by row, in units of the latent (those
-    of the action for mean, clip and free; radians for wrapped)"""
-    hidden: tuple[int, ...] = (64, 64)
-    """widths of the hidden layers"""
-    activation: Activation = "tanh"
-    """of the hidden layers"""
-    normalize_obs: bool = True
-    """whether observations are standardised by their running mean and deviation"""
-
-    def __post_init__(self) -> None:
-        for name in ("periodic", "hidden"):
-            object.__setattr__(self, name, _tuple(getattr(self, name)))
-        for name in ("bounds", "init_std", "covariance_matrix"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str | int | float):
-                flat = _tuple(np.asarray(value).reshape(-1).tolist())
-                object.__setattr__(self, name, flat[0] if name != "covariance_matrix" and len(flat) == 1 else flat)
-        check_choice("policy.covariance", self.covariance, get_args(Covariance))
-        check_choice("policy.activation", self.activation, get_args(Activation))
-        for word in (self.bounds,) if isinstance(self.bounds, str) else self.bounds:
-            check_choice("policy.bounds", word, get_args(Bounds))
-        check_sizes("policy.hidden", self.hidden)
-        stds = (self.init_std,) if isinstance(self.init_std, int | float) else self.init_std or ()
-        if not all(math.isfinite(s) and s > 0 for s in stds):
-            raise UsageError("policy.init_std must be positive.", given=self.init_std)
-        if self.covariance_matrix is not None and self.covariance != "fixed":
-            raise UsageError(
-                "policy.covariance_matrix is the matrix of a fixed covariance.",
-                given=f'covariance="{self.covariance}"',
-                fix='covariance="fixed"; or init_std, for where a learned one starts',
-            )
-
-
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, int | float | str) else tuple(value)
 
 
 def mean_entropy(density: Density, generator: torch.Generator | None = None) -> Tensor:
@@ -116,250 +54,6 @@ class Policy(nn.Module):
             self.normalizer.update(obs.reshape(-1, obs.shape[-1]))
 
 
-class CategoricalHead(nn.Module):
-    """(B, F) -> Categorical over K choices."""
-
-    def __init__(self, features: int, choices: int) -> None:
-        super().__init__()
-        self.logits = linear(features, choices, SMALL)
-
-    def forward(self, features: Tensor) -> Categorical:
-        return Categorical(self.logits(features), validate_args=False)
-
-    @torch.no_grad()
-    def start_from(self, other: CategoricalHead) -> None:
-        self.load_state_dict(other.state_dict())
-
-
-class GaussianHead(nn.Module):
-    """(B, F) -> BoxNormal.
-
-    One linear layer gives, in this order, what makes loc (two numbers for a wrapped dimension: the vector whose angle
-    it is) and, where the covariance depends on the state, log standard deviations and the couplings of C.
-    """
-
-    log_std: Tensor
-    coupling: Tensor
-    base_log_std: Tensor
-    offset: Tensor
-    gain: Tensor
-    cells: Tensor
-    constants: Tensor
-    matrix: Tensor | None
-
-    def __init__(self, features: int, geometry: Geometry, config: PolicyConfig) -> None:
-        super().__init__()
-        d = geometry.dim
-        self.geometry, self.config = geometry, config
-        self.full = config.covariance == "full"
-        learned = config.covariance != "fixed"
-        self.couplings = d * (d - 1) // 2 if self.full else 0
-        if self.full:
-            geometry.check_full()
-        self.per_state = config.state_dependent and learned
-        spread = d + self.couplings if self.per_state else 0
-        self.angles = geometry.columns("wrap")
-        self.out = linear(features, d + len(self.angles) + spread, SMALL)
-
-        # where a mean of 0 lies, and what one unit of it is worth
-        words = (config.bounds,) * d if isinstance(config.bounds, str) else config.bounds
-        words = words * d if len(words) == 1 else words
-        self.kept = tuple(i for i, word in enumerate(words) if word == "mean" and geometry.kinds[i] != "wrap")
-        start = [_start(geometry, i) for i in range(d)]
-        self.register_buffer("offset", torch.tensor([s[0] for s in start]), persistent=False)
-        self.register_buffer("gain", torch.tensor([s[1] for s in start]), persistent=False)
-        with torch.no_grad():  # a vector of norm 1 in the direction of the interval's centre, (cos pi, sin pi)
-            self.out.bias[d + 0 : d + len(self.angles)] = 0.0
-            self.out.bias[list(self.angles)] = -1.0
-
-        self.register_buffer("base_log_std", torch.tensor(_initial_std(geometry, config.init_std)).log())
-        self.register_buffer("matrix", None)
-        if learned and not self.per_state:
-            self.log_std = nn.Parameter(torch.zeros(d))
-            self.coupling = nn.Parameter(torch.zeros(self.couplings))
-        if config.covariance_matrix is not None:
-            self._fix(config.covariance_matrix)
-        # Cell (i, j) of C is coupling k below the diagonal, the last entry (1) on it, the one before (0) above.
-        below = np.tril_indices(d, -1)
-        cells = np.full((d, d), self.couplings)
-        cells[np.arange(d), np.arange(d)] = self.couplings + 1
-        cells[below] = np.arange(len(below[0])) if self.full else self.couplings
-        self.register_buffer("cells", torch.as_tensor(cells.reshape(-1)), persistent=False)
-        self.register_buffer("constants", torch.tensor([0.0, 1.0]), persistent=False)
-
-    def _fix(self, given: tuple[float, ...]) -> None:
-        """Takes the user's matrix: a diagonal one as standard deviations, any other as its factor."""
-        d = self.geometry.dim
-        if len(given) not in (d, d * d):
-            raise UsageError(
-                f"policy.covariance_matrix holds {d} variances or the {d} x {d} matrix row by row.",
-                given=f"{len(given)} numbers",
-            )
-        matrix = np.diag(given) if len(given) == d else np.reshape(given, (d, d))
-        if not np.allclose(matrix, matrix.T) or not (np.linalg.eigvalsh(matrix) > 0).all():
-            raise UsageError("policy.covariance_matrix must be symmetric and positive definite.", given=matrix.tolist())
-        std = np.sqrt(np.diag(matrix))
-        self.base_log_std.copy_(torch.as_tensor(np.log(std)))
-        if (matrix == np.diag(np.diag(matrix))).all():
-            return
-        self.geometry.check_full()
-        order = list(self.geometry.order)
-        factor = np.linalg.cholesky(matrix[np.ix_(order, order)])
-        self.matrix = torch.as_tensor(factor, dtype=torch.float32)
-
-    def forward(self, features: Tensor) -> BoxNormal:
-        out = self.out(features)
-        d, a = self.geometry.dim, len(self.angles)
-        loc = self._loc(out[..., :d], out[..., d : d + a])
-        if self.matrix is not None:
-            return BoxNormal(loc, factor=self.matrix, geometry=self.geometry, validate_args=False)
-        log_std, coupling = self._spread(out[..., d + a :])
-        std = (self.base_log_std + log_std).exp()
-        if not self.full:
-            return BoxNormal(loc, std, geometry=self.geometry, validate_args=False)
-        return BoxNormal(loc, factor=self._factor(std, coupling), geometry=self.geometry, validate_args=False)
-
-    def _loc(self, out: Tensor, second: Tensor) -> Tensor:
-        loc = self.offset + self.gain * out
-        if self.kept:
-            k = list(self.kept)
-            width = 2 * self.gain[k]
-            inside = self.offset[k] + width * (torch.sigmoid(out[..., k]) - 0.5)
-            loc = loc.clone()
-            loc[..., k] = inside
-        if self.angles:
-            k = list(self.angles)
-            x = out[..., k]
-            # atan2's gradient is 1/r: a vector shorter than 1e-3 counts as one of that length
-            x = torch.where(x.square() + second.square() < 1e-6, torch.full_like(x, -1e-3), x)
-            angle = torch.atan2(second, x)
-            if len(k) == self.geometry.dim:
-                return angle
-            loc = loc.clone()
-            loc[..., k] = angle
-        return loc
-
-    def _spread(self, out: Tensor) -> tuple[Tensor, Tensor | None]:
-        """log std relative to its start, (*B, D) or (D,), kept within e^-9 and e^6 of it; and the couplings."""
-        if self.per_state:
-            d = self.geometry.dim
-            return out[..., :d].clamp(-9, 6), out[..., d:]
-        if self.config.covariance == "fixed":
-            return torch.zeros_like(self.base_log_std), None
-        return self.log_std.clamp(-9, 6), self.coupling
-
-    def _factor(self, std: Tensor, coupling: Tensor | None) -> Tensor:
-        """diag(std) C with rows in `geometry.order`."""
-        assert coupling is not None
-        d = self.geometry.dim
-        constants = self.constants.expand(*coupling.shape[:-1], 2)
-        cells = torch.cat([coupling, constants], -1)[..., self.cells].unflatten(-1, (d, d))
-        rows = cells / torch.linalg.vector_norm(cells, dim=-1, keepdim=True)
-        order = self.geometry.constants(std).order
-        return std[..., order].unsqueeze(-1) * rows
-
-    @torch.no_grad()
-    def start_from(self, other: GaussianHead) -> None:
-        """The same mean and the same spread as another head on the same features, whatever either's covariance is.
-
-        A full covariance that becomes diagonal keeps each dimension's standard deviation; one that no longer depends
-        on the state keeps what it is at the torso's zero features.
-        """
-        if other.geometry != self.geometry or other.kept != self.kept:
-            raise UsageError(
-                "A policy can start from another only on the same action space, bounds and periodic dimensions.",
-                given=f"{other.geometry.kinds} and {self.geometry.kinds}",
-            )
-        d, a = self.geometry.dim, len(self.angles)
-        mean = slice(0, d + a)
-        self.out.weight[mean] = other.out.weight[mean]
-        self.out.bias[mean] = other.out.bias[mean]
-        if self.matrix is not None or self.config.covariance_matrix is not None:
-            return  # the user named the covariance
-        self.base_log_std.copy_(other.base_log_std)
-        if self.per_state and other.per_state:
-            log_std = slice(d + a, d + a + d)
-            self.out.weight[log_std], self.out.bias[log_std] = other.out.weight[log_std], other.out.bias[log_std]
-            if self.full:
-                rest = slice(d + a + d, None)
-                self.out.weight[rest] = other.out.weight[rest] if other.full else 0.0
-                self.out.bias[rest] = other.out.bias[rest] if other.full else 0.0
-            return
-        density = other(torch.zeros(1, other.out.in_features, device=other.out.weight.device))
-        log_std = density.scale[0].log()
-        if self.config.covariance == "fixed":
-            self.base_log_std.copy_(log_std)
-            return
-        relative = log_std - self.base_log_std
-        coupling = relative.new_zeros(self.couplings)
-        if self.full:
-            factor = density._factor
-            if factor is not None:
-                rows = factor.reshape(-1, d, d)[0]
-                rows = rows / rows.diagonal().unsqueeze(-1)
-                below = np.tril_indices(d, -1)
-                coupling = rows[below[0], below[1]]
-        if self.per_state:
-            self.out.weight[d + a :] = 0.0
-            self.out.bias[d + a :] = torch.cat([relative, coupling])
-        else:
-            self.log_std.copy_(relative)
-            self.coupling.copy_(coupling)
-
-
-def _start(geometry: Geometry, i: int) -> tuple[float, float]:
-    """Where a mean output of 0 puts loc, and what one unit of it is worth, in units of the latent."""
-    low, high, kind = geometry.low[i], geometry.high[i], geometry.kinds[i]
-    if kind in ("squash", "half", "wrap"):
-        return 0.0, 1.0
-    if math.isfinite(high - low):
-        return (low + high) / 2, (high - low) / 2
-    if math.isfinite(low):
-        return low + math.log(2), 1.0
-    return (high - math.log(2), 1.0) if math.isfinite(high) else (0.0, 1.0)
-
-
-DEFAULT_SHARE = 0.25
-
-
-def _initial_std(geometry: Geometry, init_std: float | tuple[float, ...] | None) -> list[float]:
-    """Standard deviation of each latent, so that the action's own is `init_std` at the start."""
-    d = geometry.dim
-    if isinstance(init_std, tuple) and len(init_std) != d:
-        raise UsageError(f"policy.init_std is one number, or one for each of the {d} dimensions.", given=init_std)
-    each = init_std if isinstance(init_std, tuple) else (init_std,) * d
-    return [_latent_std(geometry, i, std) for i, std in enumerate(each)]
-
-
-def _latent_std(geometry: Geometry, i: int, std: float | None) -> float:
-    width, kind = geometry.high[i] - geometry.low[i], geometry.kinds[i]
-    if std is None:
-        std = DEFAULT_SHARE if math.isfinite(width) else 1.0
-    if kind == "wrap":
-        return std * 2 * math.pi
-    if kind in ("free", "clip"):
-        return std * width if math.isfinite(width) else std
-    if kind == "squash" and std >= 0.5:
-        raise UsageError(
-            "policy.init_std is a share of the width, and no law on an interval has a deviation of half its width.",
-            given=f"{std} for dimension {i}",
-            cause="a standard deviation in the action's own units",
-            fix=f"policy.init_std {DEFAULT_SHARE}, or another share below 0.5",
-        )
-    # The deviation of sigmoid(s eps), or softplus(s eps), grows with s: bisection.
-    eps = np.linspace(-9, 9, 4001)
-    weight = np.exp(-0.5 * eps**2)
-    weight /= weight.sum()
-    squash = kind == "squash"
-    low, high = 1e-7, 1e4
-    for _ in range(80):
-        s = math.sqrt(low * high)
-        y = 0.5 * (1 + np.tanh(0.5 * s * eps)) if squash else np.logaddexp(0, s * eps)
-        got = math.sqrt(float(weight @ y**2 - (weight @ y) ** 2))
-        low, high = (s, high) if got < std else (low, s)
-    return math.sqrt(low * high)
-
-
 def make_policy(
     observations: int,
     action_space: Any,
@@ -393,11 +87,14 @@ def make_policy(
 def _make_head(features: int, action_space: Any, config: PolicyConfig) -> GaussianHead | CategoricalHead:
     kind = type(action_space).__name__
     if kind == "Discrete":
-        if config.periodic:
-            raise UsageError(
-                "Periodic dimensions are those of a Box of actions.",
-                given=f"periodic {config.periodic} for {action_space}",
-            )
+        usual = PolicyConfig()
+        for name in ("covariance", "bounds", "periodic", "init_std", "covariance_matrix", "state_dependent"):
+            if (value := getattr(config, name)) != getattr(usual, name):
+                raise UsageError(
+                    f"policy.{name} is of a Box of actions; choices have no such thing.",
+                    given=f"{value} for {action_space}",
+                    fix="leave it out",
+                )
         return CategoricalHead(features, int(action_space.n))
     if kind == "Box":
         if not np.issubdtype(action_space.dtype, np.floating):

@@ -35,7 +35,6 @@ def backward_sum(x: Tensor, weight: Tensor) -> Tensor:
     while shift < x.shape[0]:
         y[:-shift] = y[:-shift] + w[:-shift] * y[shift:]
         w[:-shift] = w[:-shift] * w[shift:]
-        w[-shift:] = 0
         shift *= 2
     return y
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from covary import algorithms, presets
 from covary.agent import CriticConfig
-from covary.envs.build import Vectorization
+from covary.envs.vectors import Vectorization
 from covary.errors import UsageError, check_choice, check_sizes
-from covary.policies import PolicyConfig
+from covary.heads import PolicyConfig
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ Where we differ, and why:
    episode count as much as early ones.
 3. With several environments the step is the mean over them.
 4. A truncated episode bootstraps from the value of its true last observation (Pardo 2018).
-5. Rewards are divided by the running deviation of the discounted return, observations are standardised: each by
-   statistics of the steps before this one.
+5. Rewards are divided by the running deviation of the discounted return, this step's included; observations are
+   standardised by the statistics of the steps before this one.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ Where we differ, and why:
 4. Values bootstrap from the true last observation of a truncated episode (Pardo 2018).
 5. Advantages are standardised over the whole batch, not minibatch by minibatch.
 6. Rewards are divided by the running deviation of the discounted return; observations are standardised by statistics
-   that change only between iterations, so that the ratio is 1 before the first step.
+   that change only between iterations, so that the ratio is 1 before the first step. The first iteration is the
+   exception: its own observations set the statistics before its update, and pi_old is scored under them. That first
+   policy hardly depends on the observation (its last layer starts at a hundredth), so little changes.
 """
 
 from __future__ import annotations

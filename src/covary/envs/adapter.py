@@ -14,12 +14,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from covary.envs.faults import EnvironmentFault
 from covary.envs.spaces import Decoder, Encoder
 from covary.errors import UsageError
-
-
-class EnvironmentFault(UsageError):
-    """The environment broke its own rules, or raised, in the middle of a run."""
 
 
 class Step(NamedTuple):

@@ -33,8 +33,11 @@ class Encoder:
         n = len(obs)
         if not self.one_hot:
             return np.array(obs, np.float32).reshape(n, self.size)  # a copy: environments reuse their buffers
+        index = np.asarray(obs, np.int64) - int(self.space.start)  # type: ignore[attr-defined]
+        if ((index < 0) | (index >= self.size)).any():
+            raise UsageError(f"An observation lies in its space, {self.space}.", given=obs)
         x = np.zeros((n, self.size), np.float32)
-        x[np.arange(n), np.asarray(obs, np.int64) - int(self.space.start)] = 1.0  # type: ignore[attr-defined]
+        x[np.arange(n), index] = 1.0
         return x
 
 

@@ -1,4 +1,5 @@
-"""From what the user names to a vector environment: an id, `module:Class`, `file.py:Class`, an object or a callable."""
+"""What the user names or hands in: an id, `module:Class`, `file.py:Class`, an object or a callable; and what a run
+records of it."""
 
 from __future__ import annotations
 
@@ -8,21 +9,16 @@ import importlib
 import importlib.util
 import os
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.vector import VectorEnv
 
-from covary.envs.adapter import EnvironmentFault
+from covary.envs.faults import line_of, raised
 from covary.errors import UsageError
 
-Vectorization = Literal["auto", "sync", "async"]
 Recipe = dict[str, Any]
 
 
@@ -62,7 +58,7 @@ class Source:
             raise UsageError(
                 f"Calling {self.name} without arguments must make an environment.",
                 given=f"{type(error).__name__}: {error}",
-                cause=_line(error),
+                cause=line_of(error),
                 fix=f"a callable that needs none, as lambda: {self.name}(...)" if isinstance(error, TypeError) else "",
             ) from error
         if not isinstance(env, gymnasium.Env):
@@ -170,7 +166,7 @@ def _from_code(place: str, attribute: str) -> Source:
                 fix=f"run from the folder that holds it, or name its file: {place.split('.')[-1]}.py:{attribute}",
             ) from error
         except Exception as error:
-            raise _raised(f"importing {place}", error) from error
+            raise raised(f"importing {place}", error) from error
         path = Path(getattr(module, "__file__", None) or place)
         if not path.is_file():
             raise UsageError("The module of an environment must have a file.", given=place)
@@ -205,7 +201,7 @@ def _import_file(path: Path) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise _raised(f"importing {path.name}", error) from error
+        raise raised(f"importing {path.name}", error) from error
     return module
 
 
@@ -246,181 +242,3 @@ def rebuild(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Source:
         raise UsageError("This run's module is now another file.", given=source.recipe["path"], fix=ask)
     say(f"environment: {path}:{recipe['class']}, as it was recorded (SHA-256 {wanted[:12]}…)")
     return source
-
-
-# ------------------------------------------------------------------------------------------------ vectors
-
-
-class Guarded(gymnasium.Wrapper):
-    """Names what an environment did wrong: which one, in which call, and the line in its own code."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
-        super().__init__(env)
-        self.index, self.calls = index, 0
-        space = env.observation_space
-        self._usual = (space.shape, space.dtype) if isinstance(space, gymnasium.spaces.Box) else None
-        self._step = env.step
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        try:
-            result = self.env.reset(seed=seed, options=options)
-        except Exception as error:
-            raise _raised(f"reset of environment {self.index}", error) from error
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            raise self._fault("reset returns (observation, info).", "reset", f"{type(result).__name__}")
-        self._check_obs(result[0], "reset")
-        return result
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self.calls += 1
-        try:
-            result = self._step(action)
-        except Exception as error:
-            raise _raised(f"step {self.calls} of environment {self.index}", error) from error
-        if not isinstance(result, tuple) or len(result) != 5:
-            given = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
-            raise self._fault("step returns (observation, reward, terminated, truncated, info).", "step", given)
-        obs: Any = result[0]
-        reward: Any = result[1]
-        if type(reward) is float and type(obs) is np.ndarray and (obs.shape, obs.dtype) == self._usual:
-            return result  # as nearly every step is
-        self._check_obs(obs, "step")
-        if (type(reward) is not float and np.ndim(reward) > 0) or isinstance(reward, str) or reward is None:
-            given = f"reward {reward!r}"
-            raise self._fault("A reward is one real number.", "step", given)
-        return result
-
-    def _check_obs(self, obs: Any, call: str) -> None:
-        space = self.env.observation_space
-        if isinstance(space, gymnasium.spaces.Box):
-            shape, dtype = np.shape(obs), getattr(obs, "dtype", None)
-            if shape != space.shape:
-                raise self._fault(
-                    f"An observation has the shape of its space, {space.shape}.", call, f"observation of shape {shape}"
-                )
-            if dtype is None:
-                dtype = np.asarray(obs).dtype
-            if dtype != space.dtype and not np.can_cast(dtype, space.dtype, "same_kind"):
-                raise self._fault(
-                    f"An observation has the dtype of its space, {space.dtype}.", call, f"observation of dtype {dtype}"
-                )
-        elif isinstance(space, gymnasium.spaces.Discrete) and not space.contains(obs):
-            raise self._fault(f"An observation lies in its space, {space}.", call, f"observation {obs!r}")
-
-    def _fault(self, rule: str, call: str, given: str) -> EnvironmentFault:
-        where = f"{call} {self.calls}" if call == "step" else call
-        return EnvironmentFault(
-            rule,
-            given=f"{given} from environment {self.index}, {where}",
-            fix="`covary check-env` lists every rule this environment breaks",
-        )
-
-
-def _raised(during: str, error: Exception) -> UsageError:
-    if isinstance(error, UsageError):
-        return error
-    return EnvironmentFault(
-        f"An environment must not raise: {type(error).__name__}: {error}",
-        given=f"in {during}",
-        cause=_line(error),
-        fix="mend that line; `covary check-env` tries the environment alone",
-    )
-
-
-def _line(error: Exception) -> str:
-    """The innermost line that is the user's own: neither of Python, nor of a package, nor of what calls it here."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    callers = (Path(__file__), Path(__file__).parent.parent)
-    own = [
-        f
-        for f in frames
-        if not f.filename.startswith((*libraries, "<"))
-        and Path(f.filename) not in callers
-        and Path(f.filename).parent not in callers
-    ]
-    last = (own or frames)[-1]
-    return f"{last.filename}:{last.lineno}, {last.line}"
-
-
-class _Maker:
-    """Makes the i-th guarded environment; a class, so that it can travel to a worker process."""
-
-    def __init__(self, source: Source, index: int) -> None:
-        self.source, self.index = source, index
-
-    def __call__(self) -> gymnasium.Env[Any, Any]:
-        return Guarded(self.source.make(), self.index)
-
-
-class _Workers(AsyncVectorEnv):
-    """Raises what a worker raised, once, and does not log its traceback beside; says when one was killed."""
-
-    _killed = False
-
-    def reset(self, **kwargs: Any) -> Any:
-        try:
-            return super().reset(**kwargs)
-        except (EOFError, ConnectionError) as error:
-            raise self._ended() from error
-
-    def step(self, actions: Any) -> Any:
-        try:
-            return super().step(actions)
-        except (EOFError, ConnectionError) as error:
-            raise self._ended() from error
-
-    def _ended(self) -> EnvironmentFault:
-        self._state, self._killed = AsyncState.DEFAULT, True
-        return EnvironmentFault(
-            "The processes of --vectorization async must live as long as the run.",
-            given="one of them ended without a word",
-            cause="killed by a signal, or for want of memory; or the environment's own code crashed the interpreter",
-            fix="--vectorization sync, or fewer environments",
-        )
-
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        try:
-            super().close_extras(timeout, terminate or self._killed)
-        except (EOFError, ConnectionError):
-            super().close_extras(timeout, terminate=True)
-
-    def _raise_if_errors(self, successes: Any) -> None:
-        if all(successes):
-            return
-        level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
-        try:
-            super()._raise_if_errors(successes)
-        finally:
-            gymnasium.logger.min_level = level
-
-
-def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") -> VectorEnv[Any, Any, Any]:
-    """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is.
-
-    `auto`: the environment's own vector version where it has one that resets by mask, else one process after another,
-    which beats worker processes for all but slow environments.
-    """
-    if vectorization not in get_args(Vectorization):
-        raise UsageError("vectorization is auto, sync or async.", given=repr(vectorization))
-    if source.vector is not None:
-        return source.vector
-    if source.single and n_envs > 1:
-        raise UsageError(
-            "One environment object is one environment.",
-            given=f"n_envs={n_envs}",
-            fix="n_envs=1, or hand in a class or a callable that makes environments",
-        )
-    env_id = source.recipe.get("id")
-    if vectorization == "auto" and n_envs > 1 and isinstance(env_id, str):
-        env_id = env_id.rpartition(":")[2]  # its module is imported by now
-        spec = gymnasium.spec(env_id)
-        if spec.vector_entry_point is not None and not spec.kwargs:
-            venv = gymnasium.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point")
-            if venv.metadata.get("autoreset_mode") is AutoresetMode.DISABLED:
-                return venv
-            venv.close()
-    makers = [_Maker(source, i) for i in range(n_envs)]
-    if vectorization == "async":
-        return _Workers(makers, autoreset_mode=AutoresetMode.DISABLED)
-    return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)

@@ -1,0 +1,234 @@
+"""The loop, and everything around it that must happen whatever happens in it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covary import plots
+from covary.agent import Agent
+from covary.envs.adapter import Adapter, Episode, episode_seed
+from covary.envs.sources import Source
+from covary.errors import UsageError
+from covary.evaluation import evaluate
+from covary.nets import one_thread
+from covary.policies import mean_entropy
+from covary.progress import Progress
+from covary.runs import Run
+from covary.settings import Settings
+from covary.types import Rollout
+
+LOG_EVERY = 1000  # transitions between two lines of metrics, at the least
+
+
+def run_training(
+    agent: Agent,
+    source: Source,
+    venv: Any,
+    settings: Settings,
+    run: Run,
+    progress: Progress,
+    started: list[int] | None = None,
+) -> Agent:
+    """The loop, with everything around it that must happen whatever happens in it."""
+    seed = settings.run.seed
+    adapter = Adapter(venv, lambda i, k: episode_seed(seed, i, k), settings.config.gamma)
+    if started is not None and len(started) == adapter.n:
+        adapter.started[:] = started
+    if adapter.self_resetting:
+        progress.say(
+            "this vector environment resets itself: it is seeded once, its episodes cannot be had again singly"
+        )
+    stop = _Stop()
+    try:
+        with stop.watched(), one_thread():
+            _loop(agent, adapter, source, settings, run, progress, stop)
+    except BaseException as error:
+        if agent.steps > 0 or run.checkpoints():
+            progress.close()
+            try:
+                _save(agent, adapter, run)
+                progress.say(f"saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
+            except UsageError as other:
+                progress.say(f"step {agent.steps:,} is not saved. {other}")
+        if stop.signal is not None and isinstance(error, UsageError):  # the signal reached worker processes as well
+            raise SystemExit(128 + stop.signal) from error
+        raise
+    finally:
+        progress.close()
+    _save(agent, adapter, run)
+    if stop.signal is not None:
+        progress.say(f"stopped and saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
+        if stop.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + stop.signal)
+    plots.curve([run.path], run.path / "curve.png")
+    progress.say(f"done: {run.path}")
+    return agent
+
+
+def _loop(
+    agent: Agent, adapter: Adapter, source: Source, settings: Settings, run: Run, progress: Progress, stop: _Stop
+) -> None:
+    total, options = settings.run.steps, settings.run
+    save_every = options.save_every or max(total // 10, 1)
+    report = _Report(run, progress)
+    next_save, next_eval = agent.steps + save_every, agent.steps + options.eval_every
+    best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
+    obs = adapter.reset()
+    while agent.steps < total and stop.signal is None:
+        horizon = min(agent.learner.horizon, -(-(total - agent.steps) // adapter.n))
+        rollout, obs = collect(agent, adapter, obs, horizon, stop)
+        if rollout is None:
+            break
+        losses = agent.learner.update(rollout, agent.steps / total)
+        agent.steps += int(rollout.valid.sum())
+        report.add(losses, adapter.episodes)
+        evaluated = {}
+        if options.eval_every and agent.steps >= next_eval:
+            next_eval += options.eval_every
+            score = float(evaluate(agent, source, options.eval_episodes, seed=options.seed).returns.mean())
+            evaluated = {"eval_return": score}
+            if score > best:
+                best = score
+                run.save(agent.steps, *_state(agent, adapter), best=True)
+        if agent.steps - report.step >= LOG_EVERY or agent.steps >= total or evaluated:
+            report.write(agent, obs, evaluated)
+        if agent.steps >= next_save:
+            next_save += save_every
+            _save(agent, adapter, run)
+
+
+def collect(
+    agent: Agent, adapter: Adapter, obs: NDArray[np.float32], horizon: int, stop: _Stop | None = None
+) -> tuple[Rollout | None, NDArray[np.float32]]:
+    """Runs the policy for `horizon` steps of all environments; and the observations to go on from. None if stopped."""
+    steps, latents, seen = [], [], []
+    for _ in range(horizon):
+        if stop is not None and stop.signal is not None:
+            return None, obs
+        latent, action = agent.sample(obs)
+        step = adapter.step(action)
+        seen.append(obs)
+        latents.append(latent)
+        steps.append(step)
+        obs = step.obs
+
+    def stacked(parts: list[NDArray[np.float32]]) -> Tensor:
+        return torch.from_numpy(np.stack(parts)).to(agent.device)
+
+    return Rollout(
+        stacked(seen),
+        torch.stack(latents),
+        stacked([s.reward for s in steps]),
+        stacked([s.discount for s in steps]),
+        stacked([s.lam for s in steps]),
+        stacked([s.valid for s in steps]),
+        stacked([s.next_obs for s in steps]),
+    ), obs
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM, noticed between two steps."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def notice(number: int, frame: Any) -> None:
+            if self.signal is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt  # the second Ctrl-C does not wait for a slow environment
+            self.signal = number
+
+        try:
+            for s in before:
+                signal.signal(s, notice)
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+
+class _Report:
+    """Gathers what an interval brought and writes it as one line."""
+
+    def __init__(self, run: Run, progress: Progress) -> None:
+        self.run, self.progress = run, progress
+        self.step, self.count, self.episodes = progress.start, 0, 0
+        self.sums: dict[str, Tensor] = {}
+        self.finished: list[Episode] = []
+        self.began = time.perf_counter()
+        for line in run.lines():
+            self.episodes = int(line.get("episodes", 0))
+
+    def add(self, losses: dict[str, Tensor], episodes: list[Episode]) -> None:
+        if losses:
+            self.count += 1
+            for name, value in losses.items():
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.finished += episodes
+        episodes.clear()
+
+    def write(self, agent: Agent, obs: NDArray[np.float32], extra: dict[str, float]) -> None:
+        self.episodes += len(self.finished)
+        record: dict[str, Any] = {"step": agent.steps, "episodes": self.episodes}
+        record["return"] = float(np.mean([e.ret for e in self.finished])) if self.finished else None
+        record["length"] = float(np.mean([e.length for e in self.finished])) if self.finished else None
+        record |= {name: float(total) / self.count for name, total in self.sums.items()}
+        record |= _spread(agent, obs) | extra
+        self.run.append("metrics", record)
+        rate = self.progress.update(agent.steps, record)
+        seconds = time.perf_counter() - self.began
+        self.run.append(
+            "timing", {"step": agent.steps, "seconds": seconds, "time": time.time(), "steps_per_second": rate}
+        )
+        self.step, self.count, self.sums, self.finished = agent.steps, 0, {}, []
+        if bad := [name for name, value in record.items() if isinstance(value, float) and not np.isfinite(value)]:
+            raise _diverged(bad, agent.steps)
+
+
+@torch.no_grad()
+def _spread(agent: Agent, obs: NDArray[np.float32]) -> dict[str, float]:
+    """Entropy of the policy at the present observations and, for Gaussian ones, the latent's standard deviation."""
+    density = agent.policy(torch.from_numpy(obs).to(agent.device))
+    generator = torch.Generator(agent.device).manual_seed(agent.steps)
+    spread = {"entropy": float(mean_entropy(density, generator))}
+    if hasattr(density, "scale"):
+        spread["std"] = float(density.scale.mean())
+    return spread
+
+
+def _state(agent: Agent, adapter: Adapter) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    arrays, meta = agent.state()
+    return arrays, meta | {"episodes_started": adapter.started.tolist()}
+
+
+def _save(agent: Agent, adapter: Adapter, run: Run) -> None:
+    arrays, meta = _state(agent, adapter)
+    if bad := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
+        raise _diverged(bad, agent.steps)  # what is on the disk stays good
+    run.save(agent.steps, arrays, meta)
+
+
+def _diverged(names: list[str], step: int) -> UsageError:
+    return UsageError(
+        "Training must stay finite.",
+        given=f"{', '.join(names[:3])} at step {step:,}",
+        cause="a learning rate that is too high, or rewards of a very large scale",
+        fix="a learning rate ten times lower; the checkpoints before this step are good",
+    )
