@@ -27,6 +27,7 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
 HELIOSTAT = "covary/Heliostat-v0"
+EVALUATION = 100  # seed of the evaluation episodes, another than settings were tried on
 GEOMETRY = {"covariance": "full", "periodic": (0,)}
 
 
@@ -103,8 +104,10 @@ def with_covary(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
         agent = covary.train(
             row.env, row.algo, row.steps, seed, row.preset, out=f"{folder}/run", quiet=True, **row.options
         )
-    result = covary.evaluate(agent, row.env, 100, info=("error_deg",))
-    return result.returns, result.info["error_deg"]
+    result = covary.evaluate(
+        agent, row.env, 100, seed=EVALUATION, info=("error_deg",) if row.metric == "error_deg" else ()
+    )
+    return result.returns, result.info.get("error_deg", np.zeros(0))
 
 
 def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +128,7 @@ def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
     model = PPO("MlpPolicy", gymnasium.make(row.env), seed=seed, device="cpu", **shared)
     model.learn(row.steps)
     venv = build(resolve(row.env), 8)
-    adapter = Adapter(venv, lambda env, episode: evaluation_seed(0, env + 8 * episode))
+    adapter = Adapter(venv, lambda env, episode: evaluation_seed(EVALUATION, env + 8 * episode))
     obs, errors, returns = adapter.reset(), [], []
     while len(returns) < 104:  # all eight end together: thirteen rounds, of which the first 100 episodes count
         step = adapter.step(model.predict(obs, deterministic=True)[0])
@@ -187,7 +190,7 @@ def table(records: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from 100 on: none that settings were tried on")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
@@ -198,7 +201,7 @@ def main() -> None:
         if args.again:
             records = [r for r in records if r["name"] not in {row.name for row in chosen}]
         there = {(r["name"], r["seed"]) for r in records}
-        jobs = [(row, seed) for row in chosen for seed in range(args.seeds) if (row.name, seed) not in there]
+        jobs = [(row, seed) for row in chosen for seed in range(100, 100 + args.seeds) if (row.name, seed) not in there]
         with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=4) as pool:
             for record in pool.imap_unordered(measure, jobs):
                 records.append(record)

@@ -460,7 +460,7 @@ def test_code_that_has_changed_is_not_run(recorded, capsys):
     assert cli(["eval", str(run), "--episodes", "2"]) == 0
     assert "SHA-256" in capsys.readouterr().err
     trap = file.parent / "trap"
-    file.write_text(file.read_text() + f"\nopen({str(trap)!r}, 'w')\n")
+    file.write_text(file.read_text() + f"\nimport pathlib; pathlib.Path({str(trap)!r}).touch()\n")
     for command in (["eval", str(run)], ["train", "--resume", str(run), "--steps", "80"]):
         assert cli(command) == 2
         out, err = capsys.readouterr()

@@ -66,7 +66,7 @@ class Agent:
         self.encode, self.decode = spaces.Encoder(observation_space), spaces.Decoder(action_space)
         self.device, self.seed, self.steps = torch.device(device), seed, 0
         self.custom_torso = torso is not None
-        net_seed, noise_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
+        net_seed, noise_seed = (int(s) for s in np.random.SeedSequence((seed, 0xA6E7)).generate_state(2))
         size = self.encode.size
         with torch.random.fork_rng(devices=[]):  # the user's own random numbers are not ours to move
             torch.manual_seed(net_seed)
@@ -82,7 +82,7 @@ class Agent:
         # A torso with dropout or batch statistics must give one density for one observation: PPO's ratio rests on it.
         self.policy.to(self.device).eval()
         value.to(self.device).eval()
-        generator = torch.Generator(self.device).manual_seed(noise_seed)
+        generator = torch.Generator().manual_seed(noise_seed)  # the CPU's, so that any device can go on from it
         self.learner: Learner = module.Learner(self.policy, value, self.config, generator)
 
     @torch.no_grad()
@@ -178,6 +178,20 @@ class Agent:
         Raises:
             UsageError: other spaces, torsos of other shapes, other bounds.
         """
+        for room, field in (
+            ("policy", "hidden"),
+            ("policy", "activation"),
+            ("policy", "normalize_obs"),
+            ("critic", "hidden"),
+            ("critic", "activation"),
+        ):
+            mine, its = (getattr(getattr(each, f"{room}_config"), field) for each in (self, other))
+            if mine != its and not self.custom_torso:
+                raise UsageError(
+                    f"--init-from needs the same {room}.{field}.",
+                    given=f"{its} there, {mine} here",
+                    fix=f"--{room}.{field} {' '.join(map(str, its)) if isinstance(its, tuple) else its}",
+                )
         for field in ("observation_space", "action_space"):
             if getattr(self, field) != getattr(other, field):
                 raise UsageError(

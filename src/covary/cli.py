@@ -163,13 +163,19 @@ def _resume(argv: list[str]) -> int:
     parser.add_argument("--resume", metavar="RUN", required=True)
     parser.add_argument("--steps", type=int, help="a new total")
     parser.add_argument("--env", help="the environment, where the run cannot build its own")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="another device than before")
     parser.add_argument("positional_env", nargs="?", metavar="ENV", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     from covary.errors import check_sizes
 
     if args.steps is not None:
         check_sizes("steps", (args.steps,))
-    train(args.env or args.positional_env, steps=args.steps, resume=args.resume)
+    train(
+        args.env or args.positional_env,
+        steps=args.steps,
+        resume=args.resume,
+        **({"device": args.device} if args.device else {}),
+    )
     return 0
 
 
@@ -186,11 +192,13 @@ def _eval(argv: list[str]) -> int:
     parser.add_argument("--stochastic", action="store_true", help="sample in place of the density's median or mode")
     parser.add_argument("--best", action="store_true", help="the best checkpoint by evaluation, not the newest")
     parser.add_argument("--env", help="the environment, where the run cannot build its own")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", action="store_true", help="one object on stdout and nothing else")
     args = parser.parse_args(argv)
 
     from covary.agent import load
     from covary.envs.sources import rebuild, resolve
+    from covary.errors import UsageError
     from covary.evaluation import evaluate
     from covary.runs import Run, find_checkpoint
 
@@ -202,13 +210,17 @@ def _eval(argv: list[str]) -> int:
         if args.best:
             place = place / "checkpoints" / "best"
         checkpoint = find_checkpoint(place).resolve()
-        agent = load(checkpoint)
+        agent = load(checkpoint, device=args.device)
         if args.env is not None:
             source = resolve(args.env)
         else:
             folder = Path(args.run).resolve()
             if not (folder / "config.json").is_file():
                 folder = checkpoint.parent.parent
+            if not (folder / "config.json").is_file():
+                raise UsageError(
+                    "A checkpoint that stands alone records no environment.", given=checkpoint, fix="--env ENV"
+                )
             source = rebuild(Run.open(folder).config["env"], folder, say)
         result = evaluate(agent, source, args.episodes, seed=args.seed, deterministic=not args.stochastic)
         summary = result.summary()

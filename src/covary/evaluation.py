@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from covary.agent import Agent
 from covary.envs.adapter import Adapter
 from covary.envs.sources import resolve
+from covary.envs.spaces import check_spaces
 from covary.envs.vectors import build
 from covary.errors import UsageError, check_sizes
 from covary.nets import one_thread
@@ -44,6 +46,8 @@ def evaluate(
     deterministic: bool = True,
     info: tuple[str, ...] = (),
     n_envs: int = 8,
+    max_steps: int = 100_000,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Runs the agent for `episodes` episodes, the e-th of which always has the same seed.
 
@@ -52,9 +56,12 @@ def evaluate(
         deterministic: act by the density's median; else by samples.
         info: numeric keys of the environment's info to collect at every step.
         n_envs: environments stepped together; each has its share of the episodes, so that short ones count no more.
+        max_steps: the longest an episode may last.
+        stopped: asked after every step; evaluation ends with KeyboardInterrupt once it is true.
 
     Raises:
-        UsageError: an environment with other spaces than the agent's.
+        UsageError: an environment with other spaces than the agent's, an episode that does not end, an info key that
+            never came.
     """
     check_sizes("episodes", (episodes,))
     if seed < 0:
@@ -63,7 +70,7 @@ def evaluate(
     venv = build(source, min(n_envs, episodes) if not source.single else 1)
     try:
         with one_thread():
-            return _run(agent, venv, episodes, seed, deterministic, info)
+            return _run(agent, venv, episodes, seed, deterministic, info, max_steps, stopped)
     finally:
         if not source.single and source.vector is None:
             venv.close()
@@ -74,8 +81,17 @@ def evaluation_seed(seed: int, episode: int) -> int:
     return int(np.random.SeedSequence((seed, 0xE7A1, episode)).generate_state(1)[0])
 
 
-def _run(agent: Agent, venv: Any, episodes: int, seed: int, deterministic: bool, info: tuple[str, ...]) -> Evaluation:
-    check_spaces(agent, venv)
+def _run(
+    agent: Agent,
+    venv: Any,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    info: tuple[str, ...],
+    max_steps: int,
+    stopped: Callable[[], bool],
+) -> Evaluation:
+    check_spaces(agent.observation_space, agent.action_space, venv)
     n = venv.num_envs
 
     adapter = Adapter(venv, lambda env, episode: evaluation_seed(seed, env + n * episode))
@@ -83,41 +99,49 @@ def _run(agent: Agent, venv: Any, episodes: int, seed: int, deterministic: bool,
     done = np.zeros(n, np.int64)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     seen: dict[str, list[NDArray[np.float64]]] = {key: [] for key in info}
-    generator_state = agent.learner.generator.get_state()  # evaluating must not change how training goes on
-    agent.learner.generator.manual_seed(seed)
-    obs = adapter.reset()
-    while (done < quota).any():
-        if deterministic:
-            with torch.no_grad():
-                density = agent.policy(torch.from_numpy(obs).to(agent.device))
-                action = density.deterministic_action.cpu().numpy()
-        else:
-            _, action = agent.sample(obs)
-        step = adapter.step(action)
-        counts = (done < quota) & (step.valid > 0)
-        for key in info:
-            if key in step.info:
-                seen[key].append(np.asarray(step.info[key], np.float64)[counts])
-        for episode in adapter.episodes:
-            i = episode.env
-            if done[i] < quota[i]:
-                returns[i + n * done[i]], lengths[i + n * done[i]] = episode.ret, episode.length
-                done[i] += 1
-        adapter.episodes.clear()
-        obs = step.obs
-    agent.learner.generator.set_state(generator_state)
+    generator = agent.learner.generator
+    before = generator.get_state()  # evaluating must not change how training goes on
+    generator.manual_seed(seed)
+    try:
+        obs = adapter.reset()
+        while (done < quota).any():
+            if stopped():
+                raise KeyboardInterrupt
+            if deterministic:
+                with torch.no_grad():
+                    density = agent.policy(torch.from_numpy(obs).to(agent.device))
+                    action = density.deterministic_action.cpu().numpy()
+            else:
+                _, action = agent.sample(obs)
+            step = adapter.step(action)
+            _gather(seen, step.info, (done < quota) & (step.valid > 0))
+            for episode in adapter.episodes:
+                i = episode.env
+                if done[i] < quota[i]:
+                    returns[i + n * done[i]], lengths[i + n * done[i]] = episode.ret, episode.length
+                    done[i] += 1
+            adapter.episodes.clear()
+            if adapter.longest > max_steps:
+                raise UsageError(
+                    f"An episode must end within max_steps={max_steps:,} steps to be evaluated.",
+                    given="one that did not",
+                    cause="an environment without a time limit",
+                    fix="gymnasium.wrappers.TimeLimit, or max_episode_steps where it is registered",
+                )
+            obs = step.obs
+    finally:
+        generator.set_state(before)
+    for key in info:
+        if not seen[key]:
+            raise UsageError("info must name a numeric key of the environment's info.", given=repr(key))
     return Evaluation(returns, lengths, {k: np.concatenate(v) if v else np.zeros(0) for k, v in seen.items()})
 
 
-def check_spaces(agent: Agent, venv: Any) -> None:
-    """Raises UsageError unless the environment has the spaces the agent was made for."""
-    for name, mine, its in (
-        ("observation", agent.observation_space, venv.single_observation_space),
-        ("action", agent.action_space, venv.single_action_space),
-    ):
-        if mine != its:
-            raise UsageError(
-                f"An agent runs in environments with the {name} space it was trained on.",
-                given=f"{its}; trained on {mine}",
-                cause="another environment, or another version of it",
-            )
+def _gather(seen: dict[str, list[NDArray[np.float64]]], info: dict[str, Any], counts: NDArray[np.bool_]) -> None:
+    """Takes each key's numbers from the environments that count and reported one; at an episode's end in a vector that
+    resets itself at once, they stand in final_info."""
+    for key, parts in seen.items():
+        for place in (info, info.get("final_info", {})):
+            if key in place:
+                reported = place.get(f"_{key}", np.ones(len(counts), bool))
+                parts.append(np.asarray(place[key], np.float64)[counts & reported])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -28,6 +29,7 @@ from covary.settings import Settings
 from covary.types import Rollout
 
 LOG_EVERY = 1000  # transitions between two lines of metrics, at the least
+_SELECTION = 2**40  # the best checkpoint is chosen on episodes that no seed of `covary eval` comes near
 
 
 def run_training(
@@ -51,7 +53,11 @@ def run_training(
     stop = _Stop()
     try:
         with stop.watched(), one_thread():
-            _loop(agent, adapter, source, settings, run, progress, stop)
+            try:
+                _loop(agent, adapter, source, settings, run, progress, stop)
+            except KeyboardInterrupt:
+                if stop.signal is None:
+                    raise  # the second Ctrl-C; the first, during an evaluation, ends like any other stop
     except BaseException as error:
         if agent.steps > 0 or run.checkpoints():
             progress.close()
@@ -82,7 +88,7 @@ def _loop(
     total, options = settings.run.steps, settings.run
     save_every = options.save_every or max(total // 10, 1)
     report = _Report(run, progress)
-    next_save, next_eval = agent.steps + save_every, agent.steps + options.eval_every
+    next_save, next_eval = _next(agent.steps, save_every), _next(agent.steps, options.eval_every)
     best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
     obs = adapter.reset()
     while agent.steps < total and stop.signal is None:
@@ -94,9 +100,17 @@ def _loop(
         agent.steps += int(rollout.valid.sum())
         report.add(losses, adapter.episodes)
         evaluated = {}
-        if options.eval_every and agent.steps >= next_eval:
-            next_eval += options.eval_every
-            score = float(evaluate(agent, source, options.eval_episodes, seed=options.seed).returns.mean())
+        if agent.steps >= next_eval:
+            next_eval = _next(agent.steps, options.eval_every)
+            score = float(
+                evaluate(
+                    agent,
+                    source,
+                    options.eval_episodes,
+                    seed=_SELECTION + options.seed,
+                    stopped=lambda: stop.signal is not None,
+                ).returns.mean()
+            )
             evaluated = {"eval_return": score}
             if score > best:
                 best = score
@@ -104,8 +118,15 @@ def _loop(
         if agent.steps - report.step >= LOG_EVERY or agent.steps >= total or evaluated:
             report.write(agent, obs, evaluated)
         if agent.steps >= next_save:
-            next_save += save_every
+            next_save = _next(agent.steps, save_every)
             _save(agent, adapter, run)
+    if stop.signal is not None and agent.steps > report.step:
+        report.write(agent, obs, {})  # what ended since the last line is not lost
+
+
+def _next(step: int, every: int) -> float:
+    """The first multiple of `every` after `step`, so that a stop in between does not move it; never, where it is 0."""
+    return (step // every + 1) * every if every else math.inf
 
 
 def collect(
@@ -209,7 +230,7 @@ def _spread(agent: Agent, obs: NDArray[np.float32]) -> dict[str, float]:
     generator = torch.Generator(agent.device).manual_seed(agent.steps)
     spread = {"entropy": float(mean_entropy(density, generator))}
     if hasattr(density, "scale"):
-        spread["std"] = float(density.scale.mean())
+        spread["latent_std"] = float(density.scale.mean())
     return spread
 
 

@@ -91,6 +91,7 @@ class RunningNorm(nn.Module):
     """
 
     CLIP = 10.0
+    FEWEST = 10  # observations before the statistics are trusted: the deviation of one is 0
     count: Tensor
     mean64: Tensor
     m2: Tensor
@@ -118,5 +119,7 @@ class RunningNorm(nn.Module):
         self.m2 += (x - mean).square().sum(0) + delta.square() * (self.count * n / total)
         self.mean64 += delta * (n / total)
         self.count.copy_(total)
+        if total < self.FEWEST:
+            return
         self.mean.copy_(self.mean64)
         self.inv_std.copy_((self.m2 / total + 1e-8).rsqrt())

@@ -21,11 +21,20 @@ Density: TypeAlias = BoxNormal | Categorical
 
 
 def mean_entropy(density: Density, generator: torch.Generator | None = None) -> Tensor:
-    """Mean entropy in nats; where it has no closed form, its one-sample estimate, which has the right gradient."""
+    """Mean entropy in nats; where it has no closed form, estimated from eight samples each.
+
+    The estimate's gradient is the score function's, - E[(log p - b) grad log p], which is right for point masses too,
+    where a reparametrised one is not (b, the samples' mean, takes variance away).
+    """
     try:
         return density.entropy().mean()
     except NotImplementedError:
-        return -density.draw(noise=density.noise(generator=generator)).log_prob.mean()
+        with torch.no_grad():
+            latent = density.sample_latent((8,), noise=density.noise((8,), generator))
+        log_prob = density.log_prob_latent(latent)
+        value = log_prob.detach()
+        weight = (value - value.mean(0)) * (8 / 7)  # each sample is in its own mean
+        return -(value + weight * (log_prob - value)).mean()
 
 
 class Policy(nn.Module):
@@ -42,7 +51,7 @@ class Policy(nn.Module):
         self.normalizer, self.torso, self.head = normalizer, torso, head
 
     def forward(self, obs: Tensor) -> Density:
-        return self.density(self.normalizer(obs))
+        return self.density(self.normalizer(obs.float()))
 
     def density(self, x: Tensor) -> Density:
         """The same from observations that are normalised already, so that a critic can share them."""

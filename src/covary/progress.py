@@ -11,13 +11,13 @@ from rich.console import Console
 class Progress:
     """Reports at most every second (live) or every five (plain); the first and last always."""
 
-    def __init__(self, total: int, start: int = 0, *, quiet: bool = False) -> None:
+    def __init__(self, total: int, start: int = 0, *, quiet: bool = False, live: bool = True) -> None:
         self.total, self.start, self.quiet = total, start, quiet
         self.console = Console(highlight=False)
         self.began = self.last = time.perf_counter()
         self.status = None
         self.shown = False
-        if self.console.is_terminal and not quiet:
+        if self.console.is_terminal and live and not quiet:
             self.status = self.console.status("starting")
             self.status.start()
 

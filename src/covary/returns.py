@@ -41,7 +41,9 @@ def backward_sum(x: Tensor, weight: Tensor) -> Tensor:
 
 class ReturnScale:
     """Divides rewards by the running standard deviation of the discounted return, so that values stay of order one
-    (OpenAI Baselines' VecNormalize; Engstrom 2020, sec. 3). The mean is left alone."""
+    and clips them to +-10 (OpenAI Baselines' VecNormalize; Engstrom 2020, sec. 3). The mean is left alone."""
+
+    CLIP = 10.0
 
     def __init__(self) -> None:
         self.count, self.mean, self.m2 = 0.0, 0.0, 0.0
@@ -63,7 +65,7 @@ class ReturnScale:
             self.m2 += float(np.square(x - mean).sum()) + delta * delta * self.count * n / count
             self.mean += delta * n / count
             self.count = count
-        return reward * self.scale
+        return (reward * self.scale).clamp(-self.CLIP, self.CLIP)
 
     @property
     def scale(self) -> float:

@@ -79,8 +79,12 @@ class Run:
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Adds a line to metrics or timing; it is on its way to the disk when this returns."""
-        with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+        file = self.path / f"{name}.jsonl"
+        try:
+            with open(file, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+        except OSError as error:
+            raise UsageError("A run's folder must stay writable.", given=f"{file}: {error}") from error
 
     def lines(self, name: str = "metrics") -> Iterator[dict[str, Any]]:
         """The lines of metrics or timing; a torn last line is passed over."""
@@ -157,10 +161,24 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+_FILES = ("agent.json", "agent.safetensors")
+
+
 def write_checkpoint(target: Path, tensors: Arrays, meta: dict[str, Any]) -> None:
-    """agent.json and agent.safetensors under a temporary name, then renamed."""
+    """agent.json and agent.safetensors under a temporary name, then renamed. Replaces a checkpoint and nothing else.
+
+    Raises:
+        UsageError: a target that holds something else, or a disk that takes no more.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    if target.exists() and not (target.is_dir() and {p.name for p in target.iterdir()} <= set(_FILES)):
+        raise UsageError(
+            "A checkpoint is a folder of its own.",
+            given=f"{target}, which holds something else",
+            fix="a folder that does not exist yet",
+        )
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -175,9 +193,11 @@ def write_checkpoint(target: Path, tensors: Arrays, meta: dict[str, Any]) -> Non
             shutil.rmtree(old)
         else:
             temporary.rename(target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UsageError("A checkpoint must be writable.", given=f"{target}: {error.strerror}") from error
+        raise UsageError(
+            "A checkpoint must be writable.", given=f"{target}: {error}", cause="a full disk, or no permission"
+        ) from error
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -218,5 +238,5 @@ def read_checkpoint(path: Path) -> tuple[Arrays, dict[str, Any]]:
             "A checkpoint must be whole.",
             given=f"{path / 'agent.safetensors'}: {error}",
             cause="a copy that was cut short, or a disk that was full",
-            fix="an older one beside it",
+            fix=f"remove {path}: the next older one is then the newest",
         ) from error

@@ -16,9 +16,9 @@ import covary
 from covary.agent import Agent, CriticConfig, load
 from covary.algorithms import find
 from covary.envs.sources import Source, rebuild, resolve
+from covary.envs.spaces import check_spaces, from_json
 from covary.envs.vectors import build
 from covary.errors import UsageError
-from covary.evaluation import check_spaces
 from covary.heads import PolicyConfig
 from covary.loop import run_training
 from covary.progress import Progress
@@ -59,7 +59,14 @@ def train(
         UsageError: anything the user can put right; what was learned before it is saved.
     """
     if resume is not None:
-        return _resume(Path(resume), env, steps, torso, quiet)
+        device = options.pop("device", None)
+        if options:
+            raise UsageError(
+                "A run goes on with the settings it was started with.",
+                given=", ".join(options),
+                fix="leave them out, or start a new run with init_from",
+            )
+        return _resume(Path(resume), env, steps, torso, quiet, device)
     if env is None:
         raise UsageError("Training needs an environment.", fix='covary.train("CartPole-v1")')
     source = resolve(env)
@@ -131,31 +138,36 @@ def make_agent(venv: Any, settings: Settings, torso: nn.Module | None = None) ->
     )
 
 
-def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, quiet: bool) -> Agent:
+def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, quiet: bool, device: str | None) -> Agent:
     """Goes on with a run from its newest checkpoint, or from its config where there is none yet."""
     run = Run.open(path)
     settings = _settings_of(run)
     if steps is not None and steps != settings.run.steps:
         settings = replace(settings, run=replace(settings.run, steps=steps))
-    progress = Progress(settings.run.steps, quiet=quiet)
+    if device is not None:
+        settings = replace(settings, run=replace(settings.run, device=device))  # type: ignore[arg-type]
     checkpoint = find_checkpoint(path) if run.checkpoints() else None
+    say = Progress(0, quiet=quiet, live=False).say
     if checkpoint is not None:
         arrays, meta = read_checkpoint(checkpoint)
         if meta["steps"] >= settings.run.steps:
-            progress.close()
-            progress.say(f"{path} is finished: {meta['steps']:,} of {settings.run.steps:,} steps. --steps N extends it")
+            say(f"{path} is finished: {meta['steps']:,} of {settings.run.steps:,} steps. --steps N extends it")
             return load(checkpoint, torso=torso)
     if run.config.get("custom_torso") and torso is None:
         raise UsageError(
             "This run has a torso of its user's own.", given=path, fix="covary.train(resume=path, torso=MyTorso())"
         )
-    source = resolve(env) if env is not None else rebuild(run.config["env"], path, progress.say)
+    source = resolve(env) if env is not None else rebuild(run.config["env"], path, say)
     venv = build(source, settings.config.n_envs, settings.run.vectorization)
     try:
         agent = make_agent(venv, settings, torso)
         started = None
         if checkpoint is not None:
-            check_spaces(load(checkpoint, torso=torso), venv)
+            try:
+                trained = (from_json(meta["observation_space"]), from_json(meta["action_space"]))
+            except KeyError as error:
+                raise UsageError("agent.json must describe an agent.", given=f"{checkpoint}: no {error}") from error
+            check_spaces(*trained, venv)
             agent.restore(arrays, meta)
             started = meta.get("episodes_started")
         elif settings.run.init_from is not None:
@@ -163,7 +175,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         run.config["steps"] = settings.run.steps
         run.write_config()
         run.cut_back(agent.steps)
-        progress.start = agent.steps
+        progress = Progress(settings.run.steps, agent.steps, quiet=quiet)
         progress.say(f"going on with {path} at step {agent.steps:,}")
         return run_training(agent, source, venv, settings, run, progress, started)
     finally:

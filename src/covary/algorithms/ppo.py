@@ -145,9 +145,10 @@ class Learner:
                 terms = losses(self.policy, self.critic, Batch(*parts), c, self.generator)
                 norms = descend(terms.actor + terms.critic + terms.entropy, self.optimizer, c.max_grad_norm)
                 seen.append(torch.stack([terms.actor.detach(), terms.critic.detach(), norms[0], norms[1]]))
-            if c.target_kl and self._divergence(batch)[0] > c.target_kl:
-                break
-        kl, clipped = self._divergence(batch)
+            if epochs == c.epochs or c.target_kl:
+                kl, clipped = self._divergence(batch)
+                if c.target_kl and kl > c.target_kl:
+                    break
         if self.updates > 0:
             self.policy.observe(happened)
         self.updates += 1

@@ -179,7 +179,8 @@ class BoxNormal(Distribution):
     def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """(S*, B*, D) standard normal numbers, what one draw is made of."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        return torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        device = self.loc.device if generator is None else generator.device
+        return torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=device).to(self.loc.device)
 
     def sample_latent(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Tensor:
         """(S*, B*, D) the latent of an action, reparametrised; `to_action` maps it."""

@@ -51,7 +51,8 @@ class Categorical(Distribution):
     def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """(S*, B*) uniform numbers in [0, 1), what one draw is made of."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        return torch.rand(shape, generator=generator, dtype=self.logits.dtype, device=self.logits.device)
+        device = self.logits.device if generator is None else generator.device
+        return torch.rand(shape, generator=generator, dtype=self.logits.dtype, device=device).to(self.logits.device)
 
     def sample_latent(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Tensor:
         """(S*, B*) index; a choice is its own latent."""

@@ -82,6 +82,11 @@ class Adapter:
     def self_resetting(self) -> bool:
         return self.mode is not AutoresetMode.DISABLED
 
+    @property
+    def longest(self) -> int:
+        """Steps so far of the longest episode under way."""
+        return int(self._length.max())
+
     def reset(self) -> NDArray[np.float32]:
         """Starts an episode in every environment. (N, O)"""
         self._return[:], self._length[:], self._phantom[:] = 0, 0, False
@@ -100,6 +105,18 @@ class Adapter:
         self._action = action
         raw, reward, terminated, truncated, info = self.venv.step(self.decode(action))
         self.steps += 1
+        shape = (self.n, *(self.venv.single_observation_space.shape or ()))
+        for name, value, wanted in (
+            ("observation", raw, shape),
+            ("reward", reward, (self.n,)),
+            ("terminated", terminated, (self.n,)),
+            ("truncated", truncated, (self.n,)),
+        ):
+            if np.shape(value) != wanted:
+                raise EnvironmentFault(
+                    f"A vector environment of {self.n} gives {name} of shape {wanted}.",
+                    given=f"shape {np.shape(value)} in step {self.steps}",
+                )
         obs = self._checked(self.encode(raw), "observation", "step")
         reward = self._checked(np.asarray(reward, np.float32), "reward", "step")
         ended = np.logical_or(terminated, truncated)

@@ -84,7 +84,7 @@ def resolve(env: Any) -> Source:
     if isinstance(env, gymnasium.Env):
         spec = env.spec
         name = spec.id if spec else type(env.unwrapped).__name__
-        return Source(name, {"object": name}, lambda: env, single=True)
+        return Source(name.split("/")[-1], {"object": name}, lambda: env, single=True)
     if callable(env):
         name = getattr(env, "__name__", type(env).__name__).strip("<>")
         return Source(name, {"object": name}, env)
@@ -187,7 +187,7 @@ def _from_code(place: str, attribute: str) -> Source:
 
 
 def _import_file(path: Path) -> Any:
-    name = "covary_env_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    name = "covary_env_" + hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -236,9 +236,7 @@ def rebuild(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Source:
             given=f"{path}: its SHA-256 is no longer {wanted[:12]}…",
             fix=ask + f" {path}:{recipe['class']}",
         )
-    place = recipe["module"] if "module" in recipe else str(path)
-    source = _from_code(place, recipe["class"])
-    if source.recipe["path"] != str(path):
-        raise UsageError("This run's module is now another file.", given=source.recipe["path"], fix=ask)
+    # The very file that was checked, and not whatever its module's name would import by now.
+    source = _from_code(str(path), recipe["class"])
     say(f"environment: {path}:{recipe['class']}, as it was recorded (SHA-256 {wanted[:12]}…)")
     return source

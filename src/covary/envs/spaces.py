@@ -57,6 +57,20 @@ class Decoder:
         return action.astype(space.dtype) + space.start
 
 
+def check_spaces(observation: gymnasium.Space[Any], action: gymnasium.Space[Any], venv: Any) -> None:
+    """Raises UsageError unless a vector environment has the spaces that an agent was made for."""
+    for name, mine, its in (
+        ("observation", observation, venv.single_observation_space),
+        ("action", action, venv.single_action_space),
+    ):
+        if mine != its:
+            raise UsageError(
+                f"An agent runs in environments with the {name} space it was trained on.",
+                given=f"{its}; trained on {mine}",
+                cause="another environment, or another version of it",
+            )
+
+
 # ------------------------------------------------------------------------------------------- spaces as JSON
 
 

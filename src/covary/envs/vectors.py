@@ -16,6 +16,9 @@ from covary.errors import UsageError
 Vectorization = Literal["auto", "sync", "async"]
 
 
+_BOOLS = (bool, np.bool_)
+
+
 class Guarded(gymnasium.Wrapper):
     """Names what an environment did wrong: which one, in which call, and the line in its own code."""
 
@@ -47,6 +50,12 @@ class Guarded(gymnasium.Wrapper):
             raise self._fault("step returns (observation, reward, terminated, truncated, info).", "step", given)
         obs: Any = result[0]
         reward: Any = result[1]
+        if type(result[2]) not in _BOOLS or type(result[3]) not in _BOOLS:
+            raise self._fault(
+                "terminated and truncated are one bool each.",
+                "step",
+                f"terminated {result[2]!r}, truncated {result[3]!r}",
+            )
         if type(reward) is float and type(obs) is np.ndarray and (obs.shape, obs.dtype) == self._usual:
             return result  # as nearly every step is
         self._check_obs(obs, "step")
@@ -161,4 +170,12 @@ def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") ->
     makers = [_Maker(source, i) for i in range(n_envs)]
     if vectorization == "async":
         return _Workers(makers, autoreset_mode=AutoresetMode.DISABLED)
-    return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    venv = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    if len({id(env.unwrapped) for env in venv.envs}) < n_envs:
+        raise UsageError(
+            "Every environment must be an object of its own.",
+            given=f"{n_envs} environments that are one and the same",
+            cause="a callable that hands out an environment made before",
+            fix="lambda: MyEnv(), which makes one at each call",
+        )
+    return venv
