@@ -129,7 +129,9 @@ def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
     model.learn(row.steps)
     venv = build(resolve(row.env), 8)
     adapter = Adapter(venv, lambda env, episode: evaluation_seed(EVALUATION, env + 8 * episode))
-    obs, errors, returns = adapter.reset(), [], []
+    obs = adapter.reset()
+    errors: list[tuple[int, np.ndarray]] = []
+    returns: list[float] = []
     while len(returns) < 104:  # all eight end together: thirteen rounds, of which the first 100 episodes count
         step = adapter.step(model.predict(obs, deterministic=True)[0])
         errors.append((len(returns), step.info["error_deg"]))
@@ -147,7 +149,10 @@ def rows_on_file() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def keep(records: list[dict[str, Any]]) -> None:
+def keep(record: dict[str, Any]) -> None:
+    """Adds a row, in the table's order, in place of an earlier one of the same name and seed."""
+    same = (record["name"], record["seed"])
+    records = [r for r in rows_on_file() if (r["name"], r["seed"]) != same] + [record]
     order = {row.name: i for i, row in enumerate(ROWS)}
     records = sorted(records, key=lambda r: (order.get(r["name"], len(order)), r["seed"]))
     RESULTS.parent.mkdir(exist_ok=True)
@@ -198,14 +203,11 @@ def main() -> None:
     if not args.table:
         chosen = [row for row in ROWS if args.only in row.name]
         records = rows_on_file()
-        if args.again:
-            records = [r for r in records if r["name"] not in {row.name for row in chosen}]
-        there = {(r["name"], r["seed"]) for r in records}
+        there = set() if args.again else {(r["name"], r["seed"]) for r in records}
         jobs = [(row, seed) for row in chosen for seed in range(100, 100 + args.seeds) if (row.name, seed) not in there]
         with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=4) as pool:
             for record in pool.imap_unordered(measure, jobs):
-                records.append(record)
-                keep(records)  # row by row: what was measured is never lost
+                keep(record)  # row by row: what was measured is never lost
                 value = record["error_deg_median"] if record["error_deg_median"] is not None else record["return_mean"]
                 print(f"{record['name']}, seed {record['seed']}: {value:.2f} in {record['seconds']:.0f} s", flush=True)
     print(table(rows_on_file()))
