@@ -170,8 +170,13 @@ class Learner:
     def _batch(self, rollout: Rollout) -> tuple[Batch, Tensor]:
         """Advantages, targets and log-probabilities of the steps that happened, flattened; and V_old of each."""
         normalize = self.policy.normalizer
-        x, next_x = normalize(rollout.obs).flatten(0, 1), normalize(rollout.next_obs).flatten(0, 1)
-        value, next_value = (self.critic(z).view_as(rollout.reward) for z in (x, next_x))
+        x = normalize(rollout.obs).flatten(0, 1)
+        value = self.critic(x).view_as(rollout.reward)
+        # Where a step led is where the next one starts, but at the end of the rollout and where an episode was cut.
+        elsewhere = rollout.lam == 0
+        elsewhere[-1] = True
+        next_value = torch.cat([value[1:], value[-1:]])
+        next_value[elsewhere] = self.critic(normalize(rollout.next_obs[elsewhere]))
         reward = rollout.reward
         if self.config.scale_rewards:
             reward = self.reward_scale(reward, self.config.gamma, rollout.lam, rollout.valid)
