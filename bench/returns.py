@@ -5,6 +5,8 @@
     python bench/returns.py --again               measures afresh what is there already
     python bench/returns.py --table               the table alone, from the raw rows
 
+The table also goes into the README.
+
 One raw row a seed: the mean return of 100 evaluation episodes with fixed seeds, acting deterministically, after the
 last step of training (no checkpoint is picked), and on Heliostat the median pointing error over all their steps. The
 table gives the interquartile mean over the seeds with a 95 % bootstrap interval, and the worst seed.
@@ -192,6 +194,14 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def publish(text: str) -> None:
+    """Puts the table where users read it."""
+    readme = Path(__file__).parent.parent / "README.md"
+    before, _, rest = readme.read_text().partition("<!-- returns -->")
+    _, _, after = rest.partition("<!-- /returns -->")
+    readme.write_text(f"{before}<!-- returns -->\n{text}\n<!-- /returns -->{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose name holds this")
@@ -210,7 +220,9 @@ def main() -> None:
                 keep(record)  # row by row: what was measured is never lost
                 value = record["error_deg_median"] if record["error_deg_median"] is not None else record["return_mean"]
                 print(f"{record['name']}, seed {record['seed']}: {value:.2f} in {record['seconds']:.0f} s", flush=True)
-    print(table(rows_on_file()))
+    text = table(rows_on_file())
+    print(text)
+    publish(text)
 
 
 if __name__ == "__main__":
