@@ -1,0 +1,68 @@
+"""The fault classes, one file each: what it listens to, its rule, its finding.
+
+A module in this folder has
+
+    CODE        its name in reports
+    RANK        which cause is named first where several were found; the lower, the earlier
+    EXPLAINS    codes of findings that are consequences of this one, folded into it
+    LISTENS     optional: {call of PyTorch: function(case, node, args, kwargs, result)}, told inside the window
+    examine     Case -> the findings
+
+and is found by being here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from covary.doctor.case import Case
+from covary.doctor.findings import ORDER, Finding
+
+
+@functools.cache
+def all_rules() -> tuple[ModuleType, ...]:
+    """Every rule, by rank."""
+    names = sorted(name for _, name, _ in pkgutil.iter_modules(__path__))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return tuple(sorted(modules, key=lambda rule: rule.RANK))
+
+
+def listeners(case: Case) -> dict[str, list[Callable[..., None]]]:
+    """Who wants to be told of which call."""
+    told: dict[str, list[Callable[..., None]]] = {}
+    for rule in all_rules():
+        for call, listener in getattr(rule, "LISTENS", {}).items():
+            told.setdefault(call, []).append(functools.partial(listener, case))
+    return told
+
+
+def examine(case: Case, troubles: list[str] | None = None) -> list[Finding]:
+    """All findings, the root cause first, consequences folded away."""
+    found: list[tuple[int, int, Finding, Any]] = []
+    for rule in all_rules():
+        try:
+            for finding in rule.examine(case):
+                found.append((ORDER[finding.severity], rule.RANK, finding, rule.EXPLAINS))
+        except Exception as error:
+            if troubles is not None:
+                troubles.append(f"rule {rule.CODE}: {type(error).__name__}: {error}")
+    found.sort(key=lambda one: one[:2])
+    kept: list[tuple[Finding, Any]] = []
+    for _, _, finding, explains in found:
+        if not any(_explained(finding, by, codes) for by, codes in kept):
+            kept.append((finding, explains))
+    return [finding for finding, _ in kept]
+
+
+def _explained(finding: Finding, by: Finding, codes: frozenset[str]) -> bool:
+    same = not finding.keys or not by.keys or bool(finding.keys & by.keys)
+    if finding.code == by.code:
+        return finding.site is not None and by.site is not None and finding.site.place == by.site.place or (
+            bool(finding.keys) and finding.keys <= by.keys
+        )
+    return finding.code in codes and same
