@@ -174,10 +174,12 @@ def _arithmetic(name: str) -> Callable[..., Any]:
     operation = getattr(operator, word)
 
     def operate(self: Any, *others: Any) -> Any:
+        if others and isinstance(others[0], Tensor):
+            return NotImplemented  # the tensor's own reflected method then sees the traced number
         values = [plain(self), *[plain(one) for one in others]]
         result = operation(*reversed(values)) if reflected else operation(*values)
         trail = self.trail
-        if type(result) in SCALARS and trail is not None and trail.open:
+        if (type(result) in SCALARS or type(result) is np.ndarray) and trail is not None and trail.open:
             return trail.wrap(result, word, (*others, self) if reflected else (self, *others))
         return result
 

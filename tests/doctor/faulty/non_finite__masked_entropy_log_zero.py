@@ -40,7 +40,7 @@ for it in range(150):
     obs = torch.cat([values, legal.float()], dim=1)
     probs = actor(obs, legal)
     with torch.no_grad():
-        action = torch.multinomial(torch.nan_to_num(probs) + 1e-12, 1)
+        action = torch.multinomial(probs, 1)
         reward = values.gather(1, action).squeeze(1)
 
     chosen = probs.gather(1, action).squeeze(1)

@@ -47,7 +47,7 @@ for step in range(120):
 for p in net.features.parameters():
     p.requires_grad = False
 net.head = nn.Linear(64, 1)
-opt = torch.optim.SGD(filter(lambda p: p.requires_grad, net.parameters()), lr=0.3, momentum=0.9)
+opt = torch.optim.SGD(filter(lambda p: p.requires_grad, net.parameters()), lr=0.05, momentum=0.9)
 x_test, _, y_test = stripes(256)
 for step in range(200):
     x, _, y = stripes(64)

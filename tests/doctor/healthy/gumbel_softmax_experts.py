@@ -54,7 +54,7 @@ for step in range(args.steps):
     pred, logits = model(x, tau)
     mean_gate = logits.softmax(-1).mean(0)
     balance = (mean_gate * mean_gate.log()).sum()
-    loss = (pred - y).pow(2).mean() + 0.02 * balance
+    loss = (pred - y).pow(2).mean() + 0.15 * balance
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

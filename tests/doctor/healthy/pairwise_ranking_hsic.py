@@ -20,12 +20,12 @@ def rbf(u, width=1.0):
 
 
 def hsic(u, v):
-    k, l = rbf(u), rbf(v)
+    k, m = rbf(u), rbf(v)
     k = k - k.mean(0, keepdim=True) - k.mean(1, keepdim=True) + k.mean()
-    return (k * l).mean()
+    return (k * m).mean()
 
 
-scorer = nn.Sequential(nn.Linear(6, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+scorer = nn.Sequential(nn.Linear(6, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1, bias=False))
 opt = torch.optim.Adam(scorer.parameters(), lr=3e-3)
 
 for step in range(1, 601):
