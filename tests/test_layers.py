@@ -28,6 +28,7 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "runs": {"errors"},
     "presets": set(),
     "plots": {"errors", "runs"},
+    "doctor": set(),
 }
 
 
@@ -64,6 +65,8 @@ def test_import_directions(name):
     if room == "distributions":
         standard = sys.stdlib_module_names | {"torch", "numpy", "covary"}
         assert {n.split(".")[0] for n in names} <= standard
+    if room == "doctor":
+        assert {n.split(".")[0] for n in names} <= sys.stdlib_module_names | {"torch", "numpy", "rich", "covary"}
     if room == "algorithms" and parts[-1] != "__init__":
         assert not {n for n in names if n.startswith("covary.algorithms")}, "algorithms do not import each other"
     if room == "runs":

@@ -16,6 +16,7 @@ HELP = """usage: covary COMMAND [OPTIONS]
   train ENV          train an agent; --resume RUN goes on with one
   eval RUN           run a trained agent for some episodes
   plot RUN...        draw the curves of runs into one picture
+  doctor SCRIPT      run any PyTorch script and name the line that keeps it from learning
   check-env ENV      every rule of the Gymnasium API that an environment breaks, with the fix
 
 ENV is a Gymnasium id, path/to/file.py:Class or module:Class. `covary COMMAND --help` says more.
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """The same, returning the exit code."""
-    commands = {"train": _train, "eval": _eval, "plot": _plot, "check-env": _check_env}
+    commands = {"train": _train, "eval": _eval, "plot": _plot, "check-env": _check_env, "doctor": _doctor}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if argv else 2
@@ -69,6 +70,12 @@ def run(argv: list[str]) -> int:
 def _complain(error: Exception) -> int:
     print(f"covary: {error}", file=sys.stderr)
     return 2
+
+
+def _doctor(argv: list[str]) -> int:
+    from covary.doctor.command import run as examine
+
+    return examine(argv)
 
 
 # ------------------------------------------------------------------------------------------------------ train

@@ -30,6 +30,7 @@ class Backward:
     value: float
     reached: frozenset[int]
     only: frozenset[int] | None = None
+    dirty: frozenset[int] = frozenset()  # those of `reached` that had a gradient already, to which this was added
 
 
 @dataclass(slots=True)
@@ -37,8 +38,8 @@ class Step:
     """One call of an optimizer's step, inside the window.
 
     grads: parameter key -> largest |gradient| before the step, None where .grad was None.
-    kept: parameter key -> share of elements that are bit for bit what they were before (only where a gradient was not 0).
-    sizes: parameter key -> largest |value| before the step. cosine: of this gradient with that of the step before.
+    kept: parameter key -> share of elements that are bit for bit what they were (only where a gradient was not 0).
+    sizes: parameter key -> largest |value| before the step.
     lrs: learning rate of each parameter.
     """
 
@@ -62,9 +63,11 @@ class Optimizer:
     params: list[int]
     lr: float
     maximize: bool
-    steps: int = 0
+    steps: int = 0  # inside the window
+    total: int = 0  # over the whole run
     serial: int = 0
     last_site: Site | None = None
+    lr_latest: float = 0.0  # at the latest step of the whole run, the largest of its groups
 
     @property
     def alive(self) -> bool:
@@ -92,6 +95,7 @@ class Event:
     site: Site | None
     what: Any = None  # Backward, Step, Optimizer, parameter key, ...
     more: Any = None
+    stack: tuple[Site, ...] = ()  # the user's frames, where more than the innermost matters
 
 
 @dataclass(slots=True)
@@ -102,7 +106,8 @@ class EnvStep:
     action: Node | None
     reward: Any
     terminated: Any
-    truncated: Any  # None where step returns four values or fewer
+    truncated: Any  # None where step tells no truncation apart
+    limit: Any = None  # whether a time limit alone ended it, as far as anyone has told (a wrapped environment, say)
 
 
 @dataclass
@@ -120,10 +125,13 @@ class Case:
     module_names: dict[int, str] = field(default_factory=dict)
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)  # over the whole run: updates, backwards, env steps
-    memory: dict[str, dict[Any, Any]] = field(default_factory=dict)  # what a rule's listener gathered, by the rule's code
+    memory: dict[str, dict[Any, Any]] = field(
+        default_factory=dict
+    )  # what a rule's listener gathered, by the rule's code
     unseen: list[str] = field(default_factory=list)  # what could not be watched, said in the report
     script: str = ""
     env_steps: Any = ()  # the latest `EnvStep`s
+    weights: Any = None  # a `Weights`: who made and who holds them, their values around each step
     raised: BaseException | None = None
     raised_at: Site | None = None
     _before: dict[int, tuple[Node, frozenset[int]]] = field(default_factory=dict)
@@ -163,7 +171,11 @@ class Case:
         """Parameters that were stepped, and never with a gradient: none ever, or zero to rounding."""
         typical = sorted(value for value in self.strength.values() if value > 0)
         least = 1e-9 * typical[len(typical) // 2] if typical else 0.0
-        return frozenset(key for key in self.stepped if not self.strength.get(key, 0.0) > least and self.strength.get(key, 0.0) == self.strength.get(key, 0.0))
+        return frozenset(
+            key
+            for key in self.stepped
+            if not self.strength.get(key, 0.0) > least and self.strength.get(key, 0.0) == self.strength.get(key, 0.0)
+        )
 
     def named(self, keys: Any) -> list[str]:
         return [self.name(key) for key in sorted(keys)]

@@ -55,7 +55,9 @@ class Checkup:
     def __enter__(self) -> Checkup:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.case.raised = error
         self.stop()
 
@@ -79,12 +81,8 @@ class Checkup:
         """When the window closes, what is certain already, on stderr: a script may run for ever."""
         for finding in rules.examine(self.case, self.troubles):
             if finding.severity == "error" and finding.certain and finding.site is not None:
-                print(
-                    f"covary doctor: {finding.code} at {finding.site}: {finding.site.source}  (the report comes at the end, "
-                    "or on Ctrl-C)",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                where = f"{finding.code} at {finding.site}: {finding.site.source}"
+                print(f"covary doctor: {where}  (the report comes at the end, or on Ctrl-C)", file=sys.stderr, flush=True)
                 break
 
 
@@ -100,7 +98,9 @@ def watch(**modules: nn.Module) -> Checkup:
     return Checkup(modules)
 
 
-def assert_learns(step: Callable[[], Any], modules: nn.Module | Iterable[nn.Module] | dict[str, nn.Module], steps: int = 3) -> None:
+def assert_learns(
+    step: Callable[[], Any], modules: nn.Module | Iterable[nn.Module] | dict[str, nn.Module], steps: int = 3
+) -> None:
     """Runs a training step a few times and raises an AssertionError, which reads like the report, if a fault is found
     or a module's parameters were not moved.
 

@@ -176,7 +176,7 @@ def examine_script(path: str | None, module: str | None, args: list[str], option
     sys.stdout.flush()
     serious = [finding for finding in findings if finding.severity != "note"]
     if json:
-        print(report.as_json(shown, findings, case, seconds, failed if not serious else failed), file=out, flush=True)
+        print(report.as_json(shown, findings, case, seconds, failed), file=out, flush=True)
     elif failed and not serious:
         print(f"covary doctor: {failed}; nothing else was found.", file=sys.stderr)
         if case.counts["updates"]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import builtins
 import functools
+import os
 import sys
+import types
 import weakref
 from collections import deque
 from typing import Any
@@ -18,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from covary.doctor.case import EnvStep
+from covary.doctor.endings import Outcomes, stepping
 from covary.doctor.sites import is_users
 from covary.doctor.trail import Node, plain
 
@@ -32,6 +35,8 @@ class Environments:
         self._ids: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._patches: Any = None
         self._hooked: set[str] = set()
+        self._told: Any = None  # the flags of the environment inside of the one that is stepping
+        self.outcomes = Outcomes(watch.case)
         watch.case.env_steps = self.steps
 
     def start(self, patches: Any) -> None:
@@ -110,27 +115,46 @@ class Environments:
         def step(env: Any, *args: Any, **kwargs: Any) -> Any:
             watch = self.watch
             if self.depth or not watch._mine():
-                return original(env, *args, **kwargs)
+                result = original(env, *args, **kwargs)
+                if self.depth and watch._mine():
+                    watch._safely(self._inner, result)
+                return result
             if not watch.trail.open:
                 return original(env, *args, **kwargs)
             self.depth += 1
+            self._told = None
             try:
-                result = original(env, *[plain(one) for one in args], **{key: plain(one) for key, one in kwargs.items()})
+                result = original(
+                    env, *[plain(one) for one in args], **{key: plain(one) for key, one in kwargs.items()}
+                )
             finally:
                 self.depth -= 1
             watch._safely(self._note, env, args or tuple(kwargs.values()), result)
-            return result
+            return self._paid(result)
 
         step._covary = True  # type: ignore[attr-defined]
         return step
+
+    def _paid(self, result: Any) -> Any:
+        """The same answer, with a reward that carries a node ("reward"), so that what is computed from it is known."""
+        if type(result) is not tuple or not 3 <= len(result) <= 5 or not _is_flag(result[2]):
+            return result
+        try:
+            return (result[0], self.watch.trail.reward(result[1]), *result[2:])
+        except Exception:
+            return result
 
     def _reset(self, original: Any) -> Any:
         @functools.wraps(original)
         def reset(env: Any, *args: Any, **kwargs: Any) -> Any:
             watch = self.watch
-            if not self.depth and watch._mine() and watch.trail.open:
+            outermost = not self.depth and watch._mine() and watch.trail.open
+            if outermost:
                 watch._safely(self._note_reset, env)
-            return original(env, *args, **kwargs)
+            result = original(env, *args, **kwargs)
+            if outermost:
+                watch._safely(self.outcomes.begun, self._number(env), result)
+            return result
 
         reset._covary = True  # type: ignore[attr-defined]
         return reset
@@ -141,6 +165,43 @@ class Environments:
         except TypeError:
             return -1
 
+    def functions(self) -> None:
+        """Listens to the script's own functions that answer as an environment's `step` does."""
+        main = sys.modules.get("__main__")
+        file = os.path.abspath(getattr(main, "__file__", None) or "")
+        for name in stepping(file) if main is not None else ():
+            function = vars(main).get(name)
+            if isinstance(function, types.FunctionType) and not hasattr(function, "_covary"):
+                self._patches.put(main, name, self._function)
+
+    def _function(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            watch = self.watch
+            if self.depth or not watch._mine() or not watch.trail.open:
+                return original(*args, **kwargs)
+            steps = watch.case.counts["env steps"]
+            result = original(*args, **kwargs)
+            if steps == watch.case.counts["env steps"] and type(result) is tuple:
+                watch._safely(self._note_function, original, args, result)
+            return result
+
+        step._covary = True  # type: ignore[attr-defined]
+        return step
+
+    def _note_function(self, function: Any, args: Any, result: Any) -> None:
+        where = layout(result)
+        if where is None or not args or not is_answer(result, where):
+            return
+        self.outcomes.functions[function.__name__] = where
+        self._note(function, args, result)
+
+    def _inner(self, result: Any) -> None:
+        """What an environment inside of a wrapper said of its end."""
+        where = layout(result) if type(result) is tuple else None
+        if where is not None and where[1] is not None:
+            self._told = (_kept(result[where[0]]), _kept(result[where[1]]))
+
     def _note_reset(self, env: Any) -> None:
         self.watch.case.counts["env resets"] += 1
         self.watch.event("env reset", self._number(env))
@@ -149,22 +210,62 @@ class Environments:
         if not isinstance(result, tuple) or not 2 <= len(result) <= 6 or not args:
             return
         reward, terminated, truncated = (result[1] if len(result) > 2 else None), None, None
-        if len(result) >= 5:
-            terminated, truncated = result[2], result[3]
-        elif len(result) >= 3:
-            terminated = result[2]
-        if terminated is not None and not _is_flag(terminated):
+        where = layout(result)
+        if where is not None:
+            reward, terminated = result[where[0] - 1], result[where[0]]
+            truncated = None if where[1] is None else result[where[1]]
+        elif len(result) > 2:
             return
         case = self.watch.case
         case.counts["env steps"] += 1
         action = self.watch.trail.of(args[0])
         record = EnvStep(
-            self._number(env), action if isinstance(action, Node) else None, _kept(reward), _kept(terminated), _kept(truncated)
+            self._number(env),
+            action if isinstance(action, Node) else None,
+            _kept(reward),
+            _kept(terminated),
+            _kept(truncated),
         )
+        told = (record.terminated, record.truncated) if record.truncated is not None else self._told
+        if told is not None and told[1] is not None:
+            record.limit = np.logical_and(told[1], np.logical_not(told[0]))
+        self.outcomes.stepped(record, result[0], where)
         if len(self.steps) > 512 and self.steps[-512].action is not None:
             self.steps[-512].action = None
         self.steps.append(record)
         self.watch.event("env step", record)
+
+
+def layout(result: Any) -> tuple[int, int | None, int] | None:
+    """Where in an answer the flags of its end stand: of the termination, of the truncation if there is one; its length."""
+    if not isinstance(result, tuple) or not 3 <= len(result) <= 6:
+        return None
+    flags = [i for i in range(2, len(result)) if _is_bool(result[i])]
+    if flags:
+        return flags[0], flags[0] + 1 if flags[0] + 1 in flags else None, len(result)
+    if not _is_flag(result[2]):
+        return None
+    return 2, 3 if len(result) >= 5 and _is_flag(result[3]) else None, len(result)
+
+
+def is_answer(result: tuple[Any, ...], where: tuple[int, int | None, int]) -> bool:
+    """Whether a plain function's tuple reads as (observation, reward, done, …) beyond doubt."""
+    reward, done = result[where[0] - 1], result[where[0]]
+    if isinstance(reward, (bool, np.bool_)) or _is_bool(reward):
+        return False
+    if isinstance(reward, (int, float, np.generic)):
+        return (_is_bool(done) and not hasattr(done, "__len__")) or (isinstance(done, (int, float)) and done in (0, 1))
+    if getattr(reward, "ndim", 0) < 1 or getattr(reward, "shape", None) != getattr(done, "shape", ()):
+        return False
+    return _is_bool(done) or (_binary(done) and not _binary(reward))
+
+
+def _binary(value: Any) -> bool:
+    return bool(((value == 0) | (value == 1)).all())
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_)) or "bool" in str(getattr(value, "dtype", ""))
 
 
 def _is_flag(value: Any) -> bool:

@@ -47,5 +47,3 @@ class Finding:
             "fix": self.fix,
             "certain": self.certain,
         }
-
-

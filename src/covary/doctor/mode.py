@@ -13,20 +13,28 @@ from torch.overrides import TorchFunctionMode
 from covary.doctor.sites import here
 from covary.doctor.trail import SCALARS, Node, TracedArray, Trail
 
-IGNORED = frozenset(
-    "shape size dim ndim ndimension numel nelement device dtype layout requires_grad grad_fn is_leaf is_contiguous stride "
-    "storage_offset is_cuda is_sparse is_quantized is_mps is_meta is_complex is_floating_point is_nested names _version "
-    "retains_grad retain_grad register_hook data_ptr element_size __len__ __hash__ __format__ __repr__ __str__ __dir__ "
-    "__reduce_ex__ __setstate__ __contains__ backward is_same_size storage untyped_storage _typed_storage is_inference "
-    "is_pinned is_shared share_memory_ type_ get_device result_type is_tensor is_storage broadcast_shapes itemsize nbytes "
-    "_is_view is_conj is_neg is_signed __deepcopy__ _backward_hooks _base output_nr allclose equal is_nonzero isreal "
-    "promote_types can_cast finfo set_default_dtype __bool__ __index__".split()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+IGNORED = _words(
+    "shape size dim ndim ndimension numel nelement device dtype layout requires_grad grad_fn is_leaf is_contiguous "
+    "stride storage_offset is_cuda is_sparse is_quantized is_mps is_meta is_complex is_floating_point is_nested names "
+    "_version retains_grad retain_grad register_hook data_ptr element_size __len__ __hash__ __format__ __repr__ "
+    "__str__ __dir__ __reduce_ex__ __setstate__ __contains__ backward is_same_size storage untyped_storage "
+    "_typed_storage is_inference is_pinned is_shared share_memory_ type_ get_device result_type is_tensor is_storage "
+    "broadcast_shapes itemsize nbytes _is_view is_conj is_neg is_signed __deepcopy__ _backward_hooks _base output_nr "
+    "allclose equal is_nonzero isreal promote_types can_cast finfo set_default_dtype __bool__ __index__"
 )
-VIEWS = frozenset(
+VIEWS = _words(
     "data detach view view_as reshape squeeze unsqueeze flatten T mT H permute transpose t expand select narrow "
-    "__getitem__ ravel diagonal unflatten contiguous alias swapaxes movedim".split()
+    "__getitem__ ravel diagonal unflatten contiguous alias swapaxes movedim"
 )
-_IN_PLACE = frozenset("__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ipow__ __ifloordiv__ __imod__ __setitem__".split())
+_IN_PLACE = _words(
+    "__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ipow__ __ifloordiv__ __imod__ __setitem__"
+)
 _SAME = {  # one word each
     "__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "multiply": "mul", "__sub__": "sub",
     "subtract": "sub", "__rsub__": "rsub", "__truediv__": "div", "true_divide": "div", "divide": "div", "__div__": "div",
@@ -64,7 +72,9 @@ class Names(dict[Any, str]):
 class Watching(TorchFunctionMode):
     """Hands every call, after it was made, to the trail; never raises into the user's code."""
 
-    def __init__(self, trail: Trail, listeners: dict[str, list[Callable[..., None]]], event: Callable[..., None]) -> None:
+    def __init__(
+        self, trail: Trail, listeners: dict[str, list[Callable[..., None]]], event: Callable[..., None]
+    ) -> None:
         super().__init__()
         self.trail, self.listeners, self.event = trail, listeners, event
         self.names = Names()
@@ -104,11 +114,14 @@ class Watching(TorchFunctionMode):
         off = trail.grad_off[-1] if trail.grad_off and not torch.is_grad_enabled() else None
         if name == "requires_grad_":
             self.event("requires_grad", trail.key(args[0]), here(), bool((*args, *kwargs.values(), True)[1]))
+            self._leaf(args[0])
             return result
         if before is not None:
             given = (before, *given[1:])
             target = args[0]
-            node = Node(name, here(), given, named, tuple(target.shape), target.requires_grad, off, trail.tick(), before.param)
+            node = Node(
+                name, here(), given, named, tuple(target.shape), target.requires_grad, off, trail.tick(), before.param
+            )
             trail.put(target, node)
             if before.param is not None:
                 self.event("write", before.param, node)
@@ -180,6 +193,7 @@ class Watching(TorchFunctionMode):
         target = args[0]
         if name == "requires_grad":
             self.event("requires_grad", self.trail.key(target), here(), bool(args[1]))
+            self._leaf(target)
         elif name == "data":
             key = self.trail.key_if_known(target)
             source = self.trail.of(args[1])
@@ -191,6 +205,15 @@ class Watching(TorchFunctionMode):
             key = self.trail.key_if_known(target)
             if key is not None:
                 self.event("gradient written", key, None, "none" if args[1] is None else "set")
+
+    def _leaf(self, tensor: Tensor) -> None:
+        """A tensor that was made by hand, and is a parameter from now on (or no longer)."""
+        node = self.trail.of(tensor)
+        if tensor.is_leaf and type(node) is Node:
+            node.grad = tensor.requires_grad
+            if node.grad and node.param is None:
+                node.mark(leaf=True)
+                node.param = self.trail.key(tensor)
 
     def _tell(self, name: str, node: Node, args: Any, kwargs: Any, result: Any) -> None:
         for listener in self.listeners.get(name, ()):

@@ -48,7 +48,7 @@ def _name(case: Case, space: dict[str, Any]) -> None:
             continue
         seen.add(id(value))
         if isinstance(value, Tensor):
-            if value.requires_grad and value.is_leaf or isinstance(value, nn.Parameter):
+            if (value.requires_grad and value.is_leaf) or isinstance(value, nn.Parameter):
                 _give(case, path, value)
         elif isinstance(value, nn.Module):
             for name, parameter in value.named_parameters():

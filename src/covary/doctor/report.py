@@ -30,9 +30,9 @@ def as_json(script: str, findings: list[Finding], case: Case | None, seconds: fl
         "script": script,
         "healthy": error is None and all(finding.severity == "note" for finding in findings),
         "findings": [finding.as_json() for finding in findings],
-        "watched": watched(case, seconds) if case is not None else {
-            "updates": 0, "backwards": 0, "optimizers": 0, "parameters": 0, "seconds": 0.0
-        },
+        "watched": watched(case, seconds)
+        if case is not None
+        else {"updates": 0, "backwards": 0, "optimizers": 0, "parameters": 0, "seconds": 0.0},
     }
     if case is not None and case.unseen:
         what["unseen"] = case.unseen
@@ -71,16 +71,22 @@ def show(findings: list[Finding], case: Case, seconds: float, console: Any = Non
     for i, finding in enumerate(findings, 1):
         colour = COLOUR[finding.severity]
         sure = "" if finding.certain else " (a candidate: the trail was lost on the way)"
-        console.print(f"[bold {colour}]{i}. {finding.severity}: {escape(finding.title)}[/]{sure}  [dim]{finding.code}[/]")
+        console.print(
+            f"[bold {colour}]{i}. {finding.severity}: {escape(finding.title)}[/]{sure}  [dim]{finding.code}[/]"
+        )
         if finding.site is not None:
-            console.print(f"   [bold]{escape(_short(finding.site.file))}:{finding.site.line}[/] in {finding.site.function}")
+            console.print(
+                f"   [bold]{escape(_short(finding.site.file))}:{finding.site.line}[/] in {finding.site.function}"
+            )
             for line in range(max(1, finding.site.line - 2), finding.site.line + 3):
                 text = linecache.getline(finding.site.file, line).rstrip("\n")
                 if text or line == finding.site.line:
                     mark, style = (">", f"bold {colour}") if line == finding.site.line else (" ", "dim")
                     console.print(f"   [{style}]{mark}{line:5d} | {escape(text)}[/]", soft_wrap=True)
         if finding.parameters:
-            shown = ", ".join(finding.parameters[:6]) + (f" and {n} more" if (n := len(finding.parameters) - 6) > 0 else "")
+            shown = ", ".join(finding.parameters[:6]) + (
+                f" and {n} more" if (n := len(finding.parameters) - 6) > 0 else ""
+            )
             console.print(f"   parameters: {escape(shown)}")
         if finding.evidence:
             facts = "; ".join(f"{key} {_fact(value)}" for key, value in finding.evidence.items())

@@ -44,7 +44,9 @@ def run_path(path: str, code: types.CodeType, argv: list[str]) -> None:
     """Executes the script as `__main__`, with its own arguments and its folder first on the path."""
     main = types.ModuleType("__main__")
     file = str(Path(path).resolve())
-    main.__dict__.update({"__file__": os.path.abspath(path), "__builtins__": __builtins__, "__cached__": None, "__spec__": None})
+    main.__dict__.update(
+        {"__file__": os.path.abspath(path), "__builtins__": __builtins__, "__cached__": None, "__spec__": None}
+    )
     sys.argv = [path, *argv]
     sys.path[0:1] = [os.path.dirname(file)]
     sys.modules["__main__"] = main
@@ -62,8 +64,14 @@ def run_module(name: str, argv: list[str]) -> None:
     name, spec, code = details
     main = types.ModuleType("__main__")
     main.__dict__.update(
-        {"__file__": spec.origin, "__builtins__": __builtins__, "__spec__": spec, "__loader__": spec.loader,
-         "__package__": spec.parent, "__cached__": spec.cached}  # fmt: skip
+        {
+            "__file__": spec.origin,
+            "__builtins__": __builtins__,
+            "__spec__": spec,
+            "__loader__": spec.loader,
+            "__package__": spec.parent,
+            "__cached__": spec.cached,
+        }  # fmt: skip
     )
     sys.argv[0] = spec.origin
     sys.modules["__main__"] = main

@@ -40,7 +40,7 @@ class Semantics:
 
         def later(original: Any) -> Any:
             def __init_subclass__(cls: Any, **kwargs: Any) -> None:
-                super(Distribution, cls).__init_subclass__(**kwargs)
+                super(Distribution, cls).__init_subclass__(**kwargs)  # type: ignore[misc]
                 semantics._lay(cls, patches)
 
             return classmethod(__init_subclass__)

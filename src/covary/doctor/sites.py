@@ -51,7 +51,7 @@ class Site:
 @functools.cache
 def is_users(filename: str) -> bool:
     """Whether a file is the user's own: not Python's, not an installed package's, not the doctor's."""
-    if not filename or filename.startswith("<") and not filename.startswith("<ipython"):
+    if not filename or (filename.startswith("<") and not filename.startswith("<ipython")):
         return False
     path = os.path.realpath(filename)
     if path.startswith(OWN) or "site-packages" in path or "dist-packages" in path:
@@ -99,7 +99,9 @@ def site_of(frame: FrameType | None) -> Site | None:
         return None
     site = _of(frame.f_code, frame.f_lasti)
     line = frame.f_lineno
-    return site if line == site.line or line is None else Site(site.file, line, site.function, site.column, site.end_line)
+    return (
+        site if line == site.line or line is None else Site(site.file, line, site.function, site.column, site.end_line)
+    )
 
 
 def here(depth: int = 1) -> Site | None:
@@ -145,6 +147,7 @@ def text(file: str, line: int) -> str:
     node = statement(file, line)
     if node is None:
         return linecache.getline(file, line).strip()
-    last = node.body[0].lineno - 1 if getattr(node, "body", None) else node.end_lineno or node.lineno
+    body = getattr(node, "body", None)
+    last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
     lines = linecache.getlines(file)[node.lineno - 1 : max(last, node.lineno)]
     return " ".join(" ".join(lines).split())

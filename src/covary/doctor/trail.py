@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,21 @@ class Node:
     param: the key of the parameter that this is or aliases. serial: when, counted over all events.
     """
 
-    __slots__ = ("__weakref__", "args", "dtype", "grad", "inputs", "kwargs", "off", "op", "param", "serial", "shape", "site", "tags")
+    __slots__ = (
+        "__weakref__",
+        "args",
+        "dtype",
+        "grad",
+        "inputs",
+        "kwargs",
+        "off",
+        "op",
+        "param",
+        "serial",
+        "shape",
+        "site",
+        "tags",
+    )
 
     def __init__(
         self,
@@ -49,7 +63,9 @@ class Node:
         self.shape, self.grad, self.off, self.serial, self.param = shape, grad, off, serial, param
         self.dtype: Any = None
         self.tags: dict[str, Any] | None = None
-        self.inputs: tuple[Node, ...] = tuple(_nodes(args)) if kwargs is None else (*_nodes(args), *_nodes(tuple(kwargs.values())))
+        self.inputs: tuple[Node, ...] = (
+            tuple(_nodes(args)) if kwargs is None else (*_nodes(args), *_nodes(tuple(kwargs.values())))
+        )
 
     def tag(self, name: str, default: Any = None) -> Any:
         return default if self.tags is None else self.tags.get(name, default)
@@ -122,7 +138,15 @@ class TracedArray(np.ndarray):
             if isinstance(out[0], TracedArray):
                 out[0].node, out[0].trail = trail.made_by_numpy(name, inputs, out[0]), trail
             return out[0]
-        return trail.wrap(result, name, inputs)
+        made = trail.wrap(result, name, inputs)
+        if (
+            isinstance(made, TracedArray)
+            and made.ndim == 2
+            and made.shape[0] == made.shape[1]
+            and made.node is not None
+        ):
+            made.node.mark(shapes=tuple(np.shape(one) for one in plain))  # an operand without a trail has a shape too
+        return made
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         result = super().__array_function__(func, types, args, kwargs)
@@ -146,7 +170,7 @@ class TracedArray(np.ndarray):
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, value.view(np.ndarray) if isinstance(value, TracedArray) else value)
         if self.trail is not None and self.trail.open:
-            self.node = self.trail.made_by_numpy("setitem", (self, value), self)
+            self.node = self.trail.made_by_numpy("setitem", (self, value), self, key)
 
     def item(self, *args: Any) -> Any:
         result = super().item(*args)
@@ -155,6 +179,9 @@ class TracedArray(np.ndarray):
     def tolist(self) -> Any:
         result = super().tolist()
         return result if self.trail is None else self.trail.wrap(result, "tolist", (self,))
+
+    def __repr__(self) -> str:
+        return repr(self.view(np.ndarray))
 
     def __reduce__(self) -> Any:
         return self.view(np.ndarray).__reduce__()
@@ -232,8 +259,11 @@ _METHODS: dict[str, Any] = {
     "node": None,
     "trail": None,
     "__array_ufunc__": _ufunc,
-    "__reduce__": lambda self: plain(self).__reduce__() if isinstance(self, np.generic) else (PLAIN[type(self)], (plain(self),)),
+    "__reduce__": lambda self: (
+        plain(self).__reduce__() if isinstance(self, np.generic) else (PLAIN[type(self)], (plain(self),))
+    ),
     "__reduce_ex__": lambda self, protocol: self.__reduce__(),
+    "__repr__": lambda self: repr(plain(self)),
     "__copy__": lambda self: self,
     "__deepcopy__": lambda self, memo: self,
 }
@@ -261,6 +291,24 @@ def plain(value: Any) -> Any:
     return value
 
 
+def leaves(tensor: Tensor) -> Iterable[Tensor]:
+    """The leaves that a tensor's own graph leads to, each once."""
+    if tensor.grad_fn is None:
+        return [tensor] if tensor.requires_grad else []
+    found: dict[int, Tensor] = {}
+    seen, todo = {tensor.grad_fn}, [tensor.grad_fn]
+    while todo:
+        function = todo.pop()
+        variable = getattr(function, "variable", None)
+        if isinstance(variable, Tensor):
+            found[id(variable)] = variable
+        for following, _ in function.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                todo.append(following)
+    return found.values()
+
+
 # ------------------------------------------------------------------------------------------------------- the trail
 
 
@@ -275,7 +323,10 @@ class Trail:
         self._values: OrderedDict[Any, Node] = OrderedDict()
         self.params: dict[int, weakref.ref[Tensor]] = {}  # by key, in the order in which they were seen
         self.grad_off: list[Site | None] = []  # where gradients were switched off, the innermost last
-        self.cuts: dict[tuple[Any, ...], Node] = {}  # by place and call, the latest value there at which a gradient ended
+        self.listeners: dict[str, list[Callable[..., None]]] = {}  # the mode's, for NumPy's calls as "numpy.multiply"
+        self.cuts: dict[
+            tuple[Any, ...], Node
+        ] = {}  # by place and call, the latest value there at which a gradient ended
 
     def tick(self) -> int:
         self.serial += 1
@@ -347,6 +398,11 @@ class Trail:
         node = Node("parameter" if leaf else "source", None, shape=tuple(tensor.shape), grad=grad, serial=self.serial)
         if leaf:
             node.param = self.key(tensor)
+        elif grad and tensor.grad_fn is not None:
+            # made where the mode does not see: a custom Function, a compiled region, before the watching began
+            node.inputs = tuple(
+                [self._first_seen(one) if (known := self.find(one)) is None else known for one in leaves(tensor)]
+            )
         self.put(tensor, node)
         return node
 
@@ -356,7 +412,7 @@ class Trail:
         """What a call outside PyTorch made from traced values, carrying its node."""
         kind = type(result)
         if isinstance(result, np.ndarray):
-            traced = result if kind is TracedArray else result.view(TracedArray)
+            traced: Any = result if kind is TracedArray else result.view(TracedArray)
             traced.node, traced.trail = self.made_by_numpy(op, inputs, result), self
             return traced
         if kind in SCALARS:
@@ -370,10 +426,37 @@ class Trail:
             self.export(result, wrapped.node)
         return wrapped
 
-    def made_by_numpy(self, op: str, inputs: tuple[Any, ...], result: Any) -> Node:
-        return Node(
-            op, here(), tuple([self.of(one) for one in inputs]), shape=tuple(getattr(result, "shape", ())), serial=self.tick()
+    def reward(self, value: Any) -> Any:
+        """A reward as the environment gave it, carrying a node "reward" (a tensor keeps its own, marked)."""
+        if isinstance(value, Tensor):
+            self.of(value).mark(reward=True)
+            return value
+        if type(value) in SCALARS or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+            shape = tuple(getattr(value, "shape", ()))
+            node = Node("reward", here(), shape=shape, serial=self.tick()).mark(reward=True)
+            if isinstance(value, np.ndarray):
+                traced: Any = value.view(TracedArray)
+            else:
+                traced = SCALARS[type(value)](value)
+            traced.node, traced.trail = node, self
+            self.export(value, node)
+            return traced
+        return value
+
+    def made_by_numpy(self, op: str, inputs: tuple[Any, ...], result: Any, *more: Any) -> Node:
+        node = Node(
+            op,
+            here(),
+            tuple([self.of(one) for one in inputs]),
+            shape=tuple(getattr(result, "shape", ())),
+            serial=self.tick(),
         )
+        for listener in self.listeners.get(f"numpy.{op}", ()):
+            try:
+                listener(node, (*inputs, *more), {}, result)
+            except Exception:  # never into the user's code
+                pass
+        return node
 
     def export(self, value: Any, node: Node) -> None:
         """Remembers a value that leaves PyTorch without a trail, so that it is known again when it comes back."""

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from covary.doctor import environments, semantics
+from covary.doctor import environments, semantics, weights
 from covary.doctor.case import Backward, Case, Event, Module, Optimizer, Step
 from covary.doctor.mode import Watching
 from covary.doctor.names import collect
 from covary.doctor.sites import Site, here, site_of, stack, user_frame
-from covary.doctor.trail import TRACED, Node, TracedArray, Trail
+from covary.doctor.trail import TRACED, Node, TracedArray, Trail, leaves
 
 BACKWARDS = 200  # the window: this many calls of backward,
 SECONDS = 30.0  # or this long after the first
-NODES = 400_000  # calls that are remembered at a time: what bounds the memory
+NODES = 150_000  # calls that are remembered at a time: what bounds the memory
 Listeners = dict[str, list[Callable[..., None]]]
 
 
@@ -67,6 +68,7 @@ class Watch:
         self.trail = Trail()
         self.case = Case(self.trail)
         self.mode = Watching(self.trail, listeners or {}, self._told)
+        self.trail.listeners = self.mode.listeners
         self.on_step = on_step
         self.on_close: Callable[[], None] | None = None
         self.patches = Patches()
@@ -79,6 +81,7 @@ class Watch:
         self._modes_on = False
         self.semantics = semantics.Semantics(self)
         self.environments = environments.Environments(self)
+        self.weights = weights.Weights(self)
 
     # ------------------------------------------------------------------------------------------- putting on and off
 
@@ -96,15 +99,25 @@ class Watch:
         put(torch.set_grad_enabled, "__init__", self._grad_set)
         put(copy, "deepcopy", self._deepcopy)
         put(torch.Tensor, "__init__", self._tensor_made)
-        for name in ("FloatTensor", "DoubleTensor", "LongTensor", "IntTensor", "BoolTensor", "ByteTensor", "HalfTensor"):
+        for name in (
+            "FloatTensor",
+            "DoubleTensor",
+            "LongTensor",
+            "IntTensor",
+            "BoolTensor",
+            "ByteTensor",
+            "HalfTensor",
+        ):
             put(torch, name, self._legacy)
         for name in ("array", "asarray", "asanyarray", "ascontiguousarray"):
             put(np, name, self._to_array)
+        put(torch, "from_numpy", self._from_numpy)
         put(torch, "compile", self._compile)
         put(nn.Module, "load_state_dict", self._load_state_dict)
         put(threading.Thread, "start", self._thread_start)
         self.semantics.start(patches)
         self.environments.start(patches)
+        self.weights.start(patches)
         self._handles = [
             register_optimizer_step_pre_hook(self._step_begins),
             register_optimizer_step_post_hook(self._step_ended),
@@ -121,6 +134,9 @@ class Watch:
         self._name()
         self.trail.open = False
         self._drop_mode()
+        self.patches.undo()
+        self.patches.put(torch.autograd, "backward", self._backward)
+        self.patches.put(copy, "deepcopy", self._deepcopy)
         if self.on_close is not None:
             self.on_close()
 
@@ -134,6 +150,7 @@ class Watch:
             self._name()
             self.trail.open = False
         self._drop_mode()
+        self._safely(self.weights.stop)
         self.patches.undo()
         for handle in self._handles:
             handle.remove()
@@ -169,15 +186,21 @@ class Watch:
         if kind == "write":
             node = more[0]
             if what in self.case.shapes or self.case.optimizers:
-                self.event(kind, what, node, node.site)
+                event = self.event(kind, what, node, node.site)
+                self.weights.written.add(what)
+            else:
+                event = Event(self.trail.tick(), kind, node.site, what, node)
+                self.weights.early.append(event)
+            event.stack = stack()
         elif kind == "requires_grad":
-            self.event(kind, what, more[1], more[0])
+            self.event(kind, what, more[1], more[0]).stack = stack()
         else:
             self.event(kind, what, more[1] if len(more) > 1 else None, None)
 
     def _name(self) -> None:
         if self._mine():
             self._safely(collect, self.case, sys._getframe(1))
+            self._safely(self.weights.look)
 
     # ------------------------------------------------------------------------------------------------- optimizers
 
@@ -201,6 +224,7 @@ class Watch:
         info.serial = self.trail.tick()
         self._optimizers[optimizer] = info
         self.case.optimizers.append(info)
+        self.environments.functions()
 
     def _key(self, parameter: Tensor) -> int:
         key = self.trail.key(parameter)
@@ -264,11 +288,15 @@ class Watch:
         step.serial = self.trail.tick()
         self.case.steps.append(step)
         self.case.events.append(Event(step.serial, "step", step.site, info, step))
+        self._safely(self.weights.step_begins, optimizer, info, step)
 
     def _step_ended(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not self._mine():
             return
         self.case.counts["updates"] += 1
+        if (info := self._optimizers.get(optimizer)) is not None:
+            info.total += 1
+            info.lr_latest = max((float(group.get("lr", 0.0)) for group in optimizer.param_groups), default=0.0)
         if self.trail.open:
             if not (bool(args) or kwargs.get("closure") is not None):
                 self.mode.paused -= 1
@@ -287,6 +315,7 @@ class Watch:
                 if before is not None:
                     step.kept[key] = float((before == p.detach()).float().mean())
         self._before = {}
+        self._safely(self.weights.step_ended, optimizer, info, step)
 
     def _after_step(self) -> None:
         """Where the user's step returns: the end of the window, and of the run if a number of updates was asked for."""
@@ -347,6 +376,7 @@ class Watch:
     def _differentiated(self, losses: list[Tensor], inputs: Any) -> None:
         if self.first_backward is None:
             self.first_backward = time.perf_counter()
+            self.environments.functions()
         site = here()
         only = None
         if inputs is not None:
@@ -354,24 +384,29 @@ class Watch:
             only = frozenset(self._key(one) for one in wanted if one.is_leaf)
         for loss in losses:
             node = self.trail.of(loss)
-            reached = frozenset(self._key(one) for one in leaves(loss))
+            variables = list(leaves(loss))
+            reached = frozenset(self._key(one) for one in variables)
+            dirty = frozenset(self._key(one) for one in variables if only is None and _has_gradient(one))
             if only is not None:
                 reached &= only
-            value = float(loss.detach()) if loss.numel() == 1 else float("nan") if not bool(loss.isfinite().all()) else 0.0
-            record = Backward(self.trail.tick(), site, node, value, reached, only)
+            value = (
+                float(loss.detach()) if loss.numel() == 1 else float("nan") if not bool(loss.isfinite().all()) else 0.0
+            )
+            record = Backward(self.trail.tick(), site, node, value, reached, only, dirty)
             self.case.backwards.append(record)
             self.case.events.append(Event(record.serial, "backward", site, record))
         self._forget()
+        if self.case.counts["backwards"] == 2 and not self.case.counts["updates"]:
+            self._name()  # perhaps no step ever comes
 
     def _forget(self) -> None:
-        """Keeps the memory bounded: the trails of old losses go, those of the first and the latest of each site stay."""
-        records = self.case.backwards
+        """Keeps the memory bounded: the trails of old losses go, those of the first two of each site stay."""
         if self.trail.serial < NODES:
             return
-        first = {id(one) for one in records if sum(other.site == one.site for other in records[: records.index(one)]) < 2} \
-            if len(records) < 50 else set()
-        for one in records[:-2]:
-            if id(one) not in first and self.trail.serial - one.serial > NODES and one.loss.op != "forgotten":
+        seen: Counter[Site | None] = Counter()
+        for one in self.case.backwards[:-2]:
+            seen[one.site] += 1
+            if seen[one.site] > 2 and self.trail.serial - one.serial > NODES and one.loss.op != "forgotten":
                 one.loss = Node("forgotten", one.loss.site)
 
     # ------------------------------------------------------------------------------------- switching gradients off
@@ -414,9 +449,7 @@ class Watch:
         def __init__(module: Any, *args: Any, **kwargs: Any) -> None:
             original(module, *args, **kwargs)
             if self.trail.open and self._mine() and len(self.case.modules) < 20_000:
-                self.case.modules.append(
-                    Module(type(module).__name__, weakref.ref(module), stack(), self.trail.tick())
-                )
+                self.case.modules.append(Module(type(module).__name__, weakref.ref(module), stack(), self.trail.tick()))
 
         return __init__
 
@@ -424,14 +457,18 @@ class Watch:
         @functools.wraps(original)
         def deepcopy(x: Any, memo: Any = None, *rest: Any) -> Any:
             result = original(x, memo, *rest)
-            if memo is None and self.trail.open and self._mine():
-                self._safely(self._copied, x, result)
+            if memo is None and self._mine():
+                if self.trail.open:
+                    self._safely(self._copied, x, result)
+                else:
+                    self._safely(self.weights.copied_late, result)
             return result
 
         return deepcopy
 
     def _copied(self, x: Any, result: Any) -> None:
-        self.event("deepcopy", type(result).__name__, (self._keys_in(x), self._keys_in(result)))
+        event = self.event("deepcopy", type(result).__name__, (self._keys_in(x), self._keys_in(result)))
+        self.weights.copied(event, result)
         if isinstance(result, nn.Module):
             for module in result.modules():
                 self.case.modules.append(
@@ -455,7 +492,7 @@ class Watch:
         return load_state_dict
 
     def _loaded(self, module: Any) -> None:
-        self.event("load_state_dict", self._keys_in(module))
+        self.event("load_state_dict", self._keys_in(module)).stack = stack()
 
     # ------------------------------------------------------------------------- tensors that the mode does not see made
 
@@ -489,6 +526,23 @@ class Watch:
                 return getattr(original, name)
 
         return Meta(original.__name__, (), {"__module__": "torch", "__doc__": original.__doc__})
+
+    def _from_numpy(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def from_numpy(array: Any) -> Any:
+            result = original(array)
+            if self.trail.open and self._mine():
+                self._safely(self._taken, result, array)
+            return result
+
+        return from_numpy
+
+    def _taken(self, tensor: Tensor, array: Any) -> None:
+        given = self.trail.of(array)
+        if given is not None:
+            self.trail.put(
+                tensor, Node("from_numpy", here(), (given,), None, tuple(tensor.shape), False, None, self.trail.tick())
+            )
 
     def _to_array(self, original: Any) -> Any:
         @functools.wraps(original)
@@ -568,6 +622,16 @@ class Watch:
         return start
 
 
+def _has_gradient(leaf: Tensor) -> bool:
+    """Whether a gradient lies there that is not all zero."""
+    grad = leaf.grad
+    if grad is None:
+        return False
+    if grad.is_sparse:
+        return bool(grad._nnz())
+    return bool((grad if grad.numel() <= 1_000_000 else grad[:1]).any())
+
+
 def _around(module: Any, watch: Watch) -> Any:
     """A compiled module, called without the mode."""
     inner = module.forward
@@ -610,22 +674,3 @@ def _decorator_line(code: Any) -> int:
                 ):
                     return decorator.lineno
     return int(code.co_firstlineno)
-
-
-def leaves(loss: Tensor) -> Iterable[Tensor]:
-    """The leaves that a tensor's own graph leads to, each once."""
-    if loss.grad_fn is None:
-        return [loss] if loss.requires_grad else []
-    found: dict[int, Tensor] = {}
-    seen, todo = {loss.grad_fn}, [loss.grad_fn]
-    while todo:
-        function = todo.pop()
-        variable = getattr(function, "variable", None)
-        if variable is not None:
-            found[id(variable)] = variable
-        for following, _ in function.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                todo.append(following)
-    return found.values()
-

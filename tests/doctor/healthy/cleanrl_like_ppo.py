@@ -121,7 +121,7 @@ if __name__ == "__main__":
 
             next_obs, reward, terminations, truncations, infos = envs.step(action.cpu().numpy())
             running += reward
-            # a time limit is no end of the task: add what the critic expects after it
+            # a time limit is no end of the task: add the value of what would have followed
             for i in np.where(truncations & ~terminations)[0]:
                 final_obs = torch.Tensor(infos["final_obs"][i]).to(device)
                 with torch.no_grad():

@@ -72,11 +72,11 @@ def main():
     env = gym.make("CartPole-v1")
     agent = ReinforceAgent(env)
     scores = []
-    for episode in range(75):
+    for episode in range(70):
         scores.append(agent.run_episode(seed=episode))
         loss = agent.finish_episode()
-        if episode % 15 == 14:
-            print(f"Episode {episode + 1}\tmean score {np.mean(scores[-15:]):.1f}\tloss {loss:.3f}")
+        if episode % 14 == 13:
+            print(f"Episode {episode + 1}\tmean score {np.mean(scores[-14:]):.1f}\tloss {loss:.3f}")
     env.close()
 
 

@@ -61,27 +61,23 @@ pi_opt = torch.optim.Adam(pi.parameters(), lr=2e-3)
 q_opt = torch.optim.Adam(q_params, lr=2e-3)
 alpha_opt = torch.optim.Adam([log_alpha], lr=5e-3)
 gamma, rho, target_entropy = 0.9, 0.98, -1.0
-
 buf_o, buf_a, buf_r, buf_o2 = [], [], [], []
 obs, recent = env.obs(), []
 for t in range(260):
     with torch.no_grad():
         a, _ = pi(torch.from_numpy(obs))
     obs2, r = env.step(a.numpy()[:, 0])
-    buf_o.append(torch.from_numpy(obs))
-    buf_a.append(a)
-    buf_r.append(torch.tensor(r, dtype=torch.float32))
-    buf_o2.append(torch.from_numpy(obs2))
+    row = (torch.from_numpy(obs), a, torch.tensor(r, dtype=torch.float32), torch.from_numpy(obs2))
+    for buf, item in zip((buf_o, buf_a, buf_r, buf_o2), row):
+        buf.append(item)
     obs = obs2
     recent.append(r.mean())
     if t < 20:
         continue
-
     pick = rng.integers(0, len(buf_o), 12)
     o, act, o2 = (torch.cat([b[k] for k in pick]) for b in (buf_o, buf_a, buf_o2))
     rew = torch.cat([buf_r[k] for k in pick])
     alpha = log_alpha.exp()
-
     with torch.no_grad():
         a2, logp_a2 = pi(o2)
         x2 = torch.cat([o2, a2], 1)
@@ -92,7 +88,6 @@ for t in range(260):
     q_opt.zero_grad()
     loss_q.backward()
     q_opt.step()
-
     for p in q_params:
         p.requires_grad = False
     a_new, logp = pi(o)
@@ -103,16 +98,13 @@ for t in range(260):
     pi_opt.step()
     for p in q_params:
         p.requires_grad = True
-
     alpha_loss = -(log_alpha * (logp.detach() + target_entropy)).mean()
     alpha_opt.zero_grad()
     alpha_loss.backward()
     alpha_opt.step()
-
     with torch.no_grad():
         for p, p_targ in zip(q_params, itertools.chain(q1_targ.parameters(), q2_targ.parameters())):
             p_targ.mul_(rho).add_((1 - rho) * p)
-
     if t % 50 == 49:
         print(f"t {t + 1} reward {np.mean(recent[-50:]):.3f} loss_q {loss_q.item():.3f} "
               f"alpha {alpha.item():.3f} entropy {-logp.mean().item():.2f}")

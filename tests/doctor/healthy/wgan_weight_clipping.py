@@ -21,7 +21,7 @@ D = nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.Lea
 optG = torch.optim.RMSprop(G.parameters(), lr=5e-4)
 optD = torch.optim.RMSprop(D.parameters(), lr=2e-3)
 
-for it in range(280):
+for it in range(240):
     for _ in range(N_CRITIC):
         real = real_batch(BATCH)
         fake = G(torch.randn(BATCH, Z_DIM)).detach()

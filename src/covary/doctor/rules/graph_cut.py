@@ -67,7 +67,10 @@ def cuts_below(backward: Backward, starved: frozenset[int], case: Case) -> list[
     found = []
     for node in backward.loss.walk():
         if node.is_cut or node.op in FLAT and any(one.grad for one in node.inputs):
-            if keys := frozenset().union(*(case.before(one) for one in node.inputs if one.grad)) & starved:
+            keys = frozenset().union(*(case.before(one) for one in node.inputs if one.grad)) & starved
+            if node.op not in FLAT:
+                keys -= case.reached  # autograd leads there by another way: the gradient is 0 there, and not cut
+            if keys:
                 found.append((node, keys))
     return found
 

@@ -1,0 +1,529 @@
+"""Where a loss bootstraps: reward + discount * (value of the next state), and what switches that off at an end.
+
+The listeners note, beside the calls, which rows of a network's input were terminal (see `endings`) and which elements a
+factor of zeros and ones lets through; `found` puts the two together for each place that forms a target.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from covary.doctor.case import Case
+from covary.doctor.endings import GOES_ON, LIMIT, MIXED, TERMINAL, key_of
+from covary.doctor.mode import VIEWS
+from covary.doctor.sites import Site, statement
+from covary.doctor.trail import Node
+
+ADDS = frozenset("add add_ sub sub_ rsub subtract".split())
+MULS = frozenset("mul mul_ multiply".split())
+DIVS = frozenset("div div_ truediv true_divide divide".split())
+PASSES = VIEWS | frozenset(
+    "float double half to cpu clone numpy item tolist tensor as_tensor from_numpy array asarray asanyarray ascontiguousarray "
+    "astype copy type type_as expand_as squeeze_ unsqueeze_ detach_ getitem broadcast_to view_as float_ int negative neg".split()
+)
+PICKS = frozenset(
+    "max min amax amin minimum maximum fmin fmax gather take_along_dim take_along_axis mean sum clamp clamp_ logsumexp "
+    "median quantile abs exp log tanh relu softplus sigmoid pow square sqrt sign index_select "
+    "maximum.reduce minimum.reduce add.reduce amax.reduce sort topk".split()
+)
+PLACES = frozenset("where masked_fill masked_fill_ setitem index_put_ index_put index_fill index_fill_ masked_scatter".split())
+LISTS = frozenset("tensor as_tensor stack cat array asarray vstack hstack concatenate append".split())
+SIDE = frozenset("log_prob entropy sample rsample".split())  # what a soft value subtracts is not the value itself
+HIDDEN = frozenset("linear relu relu_ tanh sigmoid elu silu gelu leaky_relu layer_norm addmm matmul mm batch_norm dropout softplus".split())
+
+
+# ------------------------------------------------------------------------------------------------- beside the calls
+
+
+def _array(value: Any) -> Any:
+    """The values of a small array or tensor without a gradient, flat; else None."""
+    if isinstance(value, Tensor):
+        if value.requires_grad or not 0 < value.numel() <= 4096 or value.is_sparse:
+            return None
+        return value.detach().cpu().numpy().ravel()
+    if isinstance(value, np.ndarray):
+        return value.view(np.ndarray).ravel() if 0 < value.size <= 4096 and value.dtype.kind in "biuf" else None
+    if isinstance(value, (bool, np.bool_, np.integer)):
+        return np.array([float(value)])
+    return None
+
+
+def heard_input(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
+    """What became of each row that a network is given."""
+    x = args[1] if node.op == "addmm" and len(args) > 1 else args[0] if args else None
+    known = case.memory.get("endings", {}).get("outcomes")
+    if not isinstance(x, Tensor) or known is None or not known.kinds or x.ndim == 0 or x.is_sparse:
+        return
+    first = node.args[0]
+    if isinstance(first, Node) and first.op in HIDDEN or x.numel() > 262_144:
+        return
+    width = max((one for one in known.widths if one <= x.shape[-1]), default=0)
+    rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
+    if not width or not 0 < rows <= 1024:
+        return
+    values = x.detach().cpu().numpy().reshape(rows, -1)[:, :width].astype(np.float32)
+    kinds = known.kinds
+    found = bytes([kinds.get(key_of(row), 0) for row in values])
+    if any(found):
+        node.mark(rows=found)
+        if LIMIT in found:
+            case.memory.setdefault("bootstraps", {}).setdefault("limited", []).append(node)
+
+
+def heard_product(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
+    """Which elements a factor of zeros and one other value lets through."""
+    if node.site is None or len(args) < 2:
+        return
+    seen = case.memory.setdefault("bootstraps", {}).setdefault("products", {}).setdefault(node.site, [0, 0])
+    seen[0] += 1
+    if seen[0] > 8 and not seen[1] or seen[0] > 400 and seen[0] % 4:
+        return
+    keeps: dict[int, tuple[Any, float]] = {}
+    for i in (0, 1):
+        array = _array(args[i])
+        if array is None:
+            continue
+        top = float(array.max())
+        if 0 < top <= 1 and bool(((array == 0) | (array == top)).all()) or top == 0 == float(array.min()):
+            keeps[i] = (array != 0, top)
+    if keeps:
+        seen[1] += 1
+        node.mark(keeps=keeps)
+
+
+def heard_place(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
+    """Which elements a `where`, a `masked_fill` or an assignment by a mask chooses."""
+    which = args[0] if node.op == "where" else args[2] if node.op == "setitem" and type(args[0]) is np.ndarray else args[1]
+    if node.op == "setitem" and not isinstance(args[0], Tensor):
+        which = args[2] if len(args) > 2 else None
+    if isinstance(which, Tensor) and "bool" in str(which.dtype) or isinstance(which, np.ndarray) and which.dtype.kind == "b":
+        array = _array(which)
+        if array is not None:
+            node.mark(chosen=array.astype(bool))
+
+
+LISTENS = {
+    **dict.fromkeys(("linear", "addmm", "matmul", "mm", "mv"), heard_input),
+    **dict.fromkeys(("mul", "mul_", "numpy.multiply"), heard_product),
+    **dict.fromkeys(("where", "masked_fill", "masked_fill_", "setitem", "numpy.where", "numpy.setitem"), heard_place),
+}
+
+
+# ------------------------------------------------------------------------------------------------ what was put together
+
+
+@dataclass(slots=True)
+class Bootstrap:
+    """One time that a target was formed: reward + number * masks * value.
+
+    keep: of each element, whether the value got through; None where that is not known. masked: that something there
+    can switch it off; unclear: that something might. whole: the values stand in the order of the network's rows.
+    stored: they were put away and taken out again (a rollout's buffer).
+    """
+
+    node: Node
+    site: Site
+    at: Site
+    number: float
+    size: int
+    reward: Any
+    masked: bool = False
+    unclear: bool = False
+    whole: bool = True
+    stored: bool = False
+    keep: Any = None
+    known: bool = True
+    networks: list[Node] = field(default_factory=list)
+    rows: bytes | None = None
+
+
+@dataclass
+class Group:
+    """All that one place of the script formed."""
+
+    site: Site
+    at: Site  # where the mask enters, or should
+    times: list[Bootstrap] = field(default_factory=list)
+    table: Counter[tuple[int, bool]] = field(default_factory=Counter)  # (what became of the state, bootstrapped): how often
+    kept: int = 0
+    dropped: int = 0
+    listed: int = 0  # elements of lists that are bootstrapped, and that are bare rewards
+    bare: int = 0
+    keys: frozenset[int] = frozenset()
+
+    @property
+    def masked(self) -> bool:
+        return any(one.masked for one in self.times) or bool(self.bare)
+
+    @property
+    def unclear(self) -> bool:
+        return any(one.unclear for one in self.times)
+
+    def share(self, kind: int) -> tuple[int, float]:
+        """How often states of a kind were met, and the share of them that was bootstrapped from."""
+        yes, no = self.table[kind, True], self.table[kind, False]
+        return yes + no, yes / max(yes + no, 1)
+
+
+def found(case: Case) -> list[Group]:
+    """The places that bootstrap, each with what was seen there."""
+    memory = case.memory.setdefault("bootstraps", {})
+    if memory.get("count") != len(case.backwards):
+        memory["count"] = len(case.backwards)
+        memory["groups"] = _Search(case).groups()
+    return list(memory["groups"])
+
+
+class _Search:
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.matched: dict[int, tuple[Node, Bootstrap | None]] = {}
+
+    def laden(self, one: Any) -> bool:
+        return isinstance(one, Node) and bool(self.case.before(one))
+
+    def groups(self) -> list[Group]:
+        case = self.case
+        if not case.memory.get("endings", {}).get("outcomes") or not case.counts["env steps"]:
+            return []
+        seen: set[int] = set()
+        lists: list[Node] = []
+        hits: list[Bootstrap] = []
+        for backward in case.backwards:
+            todo = [backward.loss]
+            while todo:
+                node = todo.pop()
+                if id(node) in seen:
+                    continue
+                seen.add(id(node))
+                todo += node.inputs
+                if node.op in ADDS and (hit := self.match(node)) is not None:
+                    hits.append(hit)
+                elif node.op in LISTS and node.args and type(node.args[0]) is tuple and len(node.args[0]) > 1:
+                    lists.append(node)
+        groups: dict[tuple[str, int], Group] = {}
+        for hit in hits:
+            group = groups.setdefault(hit.site.place, Group(hit.site, hit.at))
+            group.times.append(hit)
+            group.keys |= case.before(hit.node)
+            if hit.masked:
+                group.at = hit.at
+        by_id = {id(hit.node): groups[hit.site.place] for hit in hits}
+        for node in lists:
+            self.look_into(node, by_id)
+        self.tally(list(groups.values()))
+        return [group for group in groups.values() if self.is_one(group)]
+
+    def is_one(self, group: Group) -> bool:
+        """Not a constant beside a network's output, as in 0.1 + 0.9 * sigmoid(x); and written there, not in a library."""
+        numbers = {one.reward for one in group.times if isinstance(one.reward, (int, float))}
+        if len(numbers) == 1 and all(isinstance(one.reward, (int, float)) for one in group.times) and not group.masked:
+            return False
+        if not any(0.8 <= one.number < 1 for one in group.times) and not group.masked:
+            return False
+        return _multiplies(group.site)
+
+    # ------------------------------------------------------------------------------------------------- one target
+
+    def match(self, node: Node) -> Bootstrap | None:
+        known = self.matched.get(id(node))
+        if known is None:
+            self.matched[id(node)] = (node, None)
+            known = self.matched[id(node)] = (node, self._match(node))
+        return known[1]
+
+    def _match(self, node: Node) -> Bootstrap | None:
+        if len(node.args) < 2 or not self.laden(node) or node.site is None:
+            return None
+        left, right = node.args[:2]
+        plus = node.op in ("add", "add_")
+        for value, reward in ((right, left), (left, right)):
+            if not self.laden(value):
+                continue
+            hit = self.product(node, value)
+            if hit is None:
+                continue
+            if not plus and hit.number >= 0 and not self.is_difference(reward):
+                continue
+            hit.reward = self.reward(reward)
+            if hit.reward is _NOTHING:
+                continue
+            hit.number = abs(hit.number)
+            self.descend(hit)
+            return hit
+        return None
+
+    def is_difference(self, other: Any) -> bool:
+        """q - reward - discount * value: the reward is taken away too."""
+        return isinstance(other, Node) and other.op in ("sub", "sub_", "subtract") and len(other.args) > 1 and not self.laden(other.args[1])
+
+    def reward(self, other: Any) -> Any:
+        """The part of the sum that no network has made; _NOTHING where there is none, or where it is a target itself."""
+        free: Any = _NOTHING
+        todo, steps = [other], 0
+        while todo and steps < 12:
+            one = todo.pop()
+            steps += 1
+            if not self.laden(one):
+                free = one
+                continue
+            if one.op in PASSES and len(one.inputs) == 1:
+                todo.append(one.inputs[0])
+            elif one.op in ADDS and len(one.args) > 1:
+                if self.match(one) is not None:
+                    return _NOTHING
+                todo += one.args[:2]
+            elif one.op in MULS and (hit := self.product(one, one)) is not None and 0.8 <= abs(hit.number) < 1:
+                return _NOTHING
+        return free
+
+    def product(self, node: Node, value: Any) -> Bootstrap | None:
+        """value as number * masks * one network's output."""
+        number, tops = 1.0, 1.0
+        keep: Any = None
+        known, masked, unclear = True, False, False
+        at = site = None
+        extra = node.kwargs.get("alpha") if node.kwargs else None
+        if isinstance(extra, (int, float)) and value is node.args[1]:
+            number *= extra
+        outputs: list[Node] = []
+        todo, steps = [value], 0
+        while todo:
+            one = todo.pop()
+            steps += 1
+            if steps > 40:
+                return None
+            if one.op in MULS and len(one.args) > 1:
+                site = site or one.site
+                for i in (0, 1):
+                    arg = one.args[i]
+                    if self.laden(arg):
+                        todo.append(arg)
+                        continue
+                    bits, top = one.tag("keeps", {}).get(i, (None, 1.0))
+                    if isinstance(arg, (int, float)):
+                        number *= float(arg)
+                        if arg in (0, 1) or isinstance(arg, bool):
+                            masked, at = True, one.site
+                    elif bits is not None:
+                        if bits.size == 1 and one.shape not in ((), (1,), (1, 1)) or top not in (0.0, 1.0) and bits.size == 1:
+                            number *= top  # a discount held in a tensor
+                        else:
+                            keep = bits if keep is None else keep & bits if keep.size == bits.size else keep
+                            tops *= top or 1.0
+                            masked, at = True, one.site
+                    else:
+                        masked, unclear, known, at = True, True, False, at or one.site
+            elif one.op in DIVS and len(one.args) > 1 and self.laden(one.args[0]) and isinstance(one.args[1], (int, float)):
+                number /= one.args[1] or 1.0
+                todo.append(one.args[0])
+            elif one.op in PASSES and len(one.inputs) == 1:
+                number = -number if one.op in ("neg", "negative") else number
+                todo.append(one.inputs[0])
+            else:
+                outputs.append(one)
+        size = abs(number) * tops
+        if len(outputs) != 1 or not (size == 0 or 0.8 <= size <= 1) or size == 1 and not masked:
+            return None
+        count = int(np.prod(node.shape)) if node.shape else 1
+        hit = Bootstrap(node, site or node.site, at or site or node.site, number * tops, count, None, masked, unclear)  # type: ignore[arg-type]
+        hit.known = known
+        hit.keep = np.zeros(1, dtype=bool) if number == 0 else keep
+        hit.networks = outputs
+        return hit
+
+    def descend(self, hit: Bootstrap) -> None:
+        """From the value down to the networks that made it, noting what may have switched it off on the way."""
+        networks: list[Node] = []
+        todo, seen = list(hit.networks), set()
+        while todo and len(seen) < 2000:
+            one = todo.pop()
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            if one.op == "compiled" or any(other.param is not None for other in one.inputs):
+                networks.append(one)
+                continue
+            if one.op in SIDE:
+                continue
+            inputs = [other for other in one.inputs if self.laden(other)]
+            free = [other for other in one.inputs if not self.laden(other)]
+            if one.op in PLACES:
+                self.placed(hit, one)
+            elif one.op in LISTS and type(one.args[0] if one.args else None) is tuple and len(one.args[0]) > 1:
+                self.listed(hit, one)
+            elif one.op == "getitem" or one.op == "index_select":
+                before = one.inputs[0].shape if one.inputs else ()
+                if one.shape[:1] != before[:1]:
+                    hit.whole = False
+                    hit.stored = True
+                if free:
+                    hit.unclear = True
+            elif one.op not in PASSES and one.op not in PICKS and free:
+                if any(other.shape not in ((), (1,)) for other in free):
+                    hit.unclear = True
+                if one.op in MULS:
+                    hit.masked = hit.masked or any(other.shape not in ((), (1,)) for other in free)
+            elif one.op in MULS and any(other is None for other in one.args):
+                hit.unclear = hit.masked = True
+            todo += inputs
+        hit.networks = networks
+        if len({one.serial for one in networks}) == 0:
+            hit.unclear = True
+        hit.rows = self.rows(hit)
+
+    def placed(self, hit: Bootstrap, one: Node) -> None:
+        """where, masked_fill, and assignments: a constant in place of the value switches it off."""
+        chosen = one.tag("chosen")
+        if one.op == "where":
+            a, b = (*one.args[1:3], None, None)[:2]
+            both = self.laden(a) and self.laden(b)
+            keep = None if chosen is None or both else chosen if self.laden(a) else ~chosen
+            hit.unclear |= both
+        elif one.op in ("setitem", "index_put_", "index_put"):
+            value = one.args[1] if len(one.args) == 2 else one.args[2] if len(one.args) > 2 else None
+            if self.laden(value) and chosen is None:
+                hit.whole, hit.stored = False, True  # put away by its number
+                return
+            if isinstance(value, Node) and not self.laden(value) and chosen is None:
+                hit.whole, hit.unclear = False, True
+                return
+            keep = None if chosen is None else chosen if self.laden(value) else ~chosen
+            hit.whole &= not self.laden(value)
+        else:
+            keep = None if chosen is None else ~chosen
+        hit.masked, hit.at = True, one.site or hit.at
+        if keep is None:
+            hit.known = False
+        else:
+            hit.keep = keep if hit.keep is None or hit.keep.size != keep.size else hit.keep & keep
+
+    def listed(self, hit: Bootstrap, one: Node) -> None:
+        """A list of values, some of which may be bare numbers: those are switched off."""
+        elements = one.args[0]
+        laden = np.array([self.laden(other) for other in elements])
+        hit.whole = False
+        if laden.all():
+            hit.stored = True
+            return
+        hit.masked, hit.at = True, one.site or hit.at
+        if len(elements) == hit.size:
+            hit.keep = laden if hit.keep is None or hit.keep.size != laden.size else hit.keep & laden
+        else:
+            hit.known = False
+
+    def rows(self, hit: Bootstrap) -> bytes | None:
+        """What became of the states that the value's network was given, one for each element."""
+        todo, seen = list(hit.networks), set()
+        for one in todo:
+            rows = one.tag("rows")
+            if rows is not None and len(rows) == hit.size:
+                return bytes(rows)
+            if len(seen) > 400:
+                break
+            for other in one.inputs:
+                if id(other) not in seen and self.laden(other):
+                    seen.add(id(other))
+                    todo.append(other)
+        return None
+
+    # --------------------------------------------------------------------------------------------------- counting
+
+    def look_into(self, node: Node, groups: dict[int, Group]) -> None:
+        """A list of targets: those that bootstrap, and those that are a bare reward."""
+        hits: list[Group] = []
+        bare = 0
+        for one in node.args[0]:
+            while isinstance(one, Node) and one.op in PASSES and len(one.inputs) == 1 and id(one) not in groups:
+                one = one.inputs[0]
+            if isinstance(one, Node) and id(one) in groups:
+                hits.append(groups[id(one)])
+            elif not self.laden(one) and one is not None:
+                bare += 1
+        for group in {id(one): one for one in hits}.values():
+            group.listed += len(hits)
+            group.bare += bare
+
+    def tally(self, groups: list[Group]) -> None:
+        steps = [(event.serial, event.what) for event in self.case.events if event.kind == "env step"]
+        serials = [serial for serial, _ in steps]
+        for group in groups:
+            single = [one for one in group.times if one.size == 1 and one.rows is None]
+            per_step = Counter(bisect.bisect(serials, one.node.serial) for one in single)
+            online = bool(per_step) and max(per_step.values()) <= 2
+            for one in group.times:
+                keep = _keep(one)
+                if keep is not None and one.masked:
+                    group.kept += int(keep.sum())
+                    group.dropped += int((~keep).sum())
+                rows = one.rows
+                if rows is None and one.size == 1 and online:
+                    rows = self.latest(one, serials, steps)
+                if rows is None or keep is None:
+                    continue
+                for kind, through in zip(rows, keep, strict=True):
+                    if kind not in (0, MIXED):
+                        group.table[kind, bool(through)] += 1
+
+    def latest(self, one: Bootstrap, serials: list[int], steps: list[Any]) -> bytes | None:
+        """A value computed right after one step of one environment is that of the state in which this step ended."""
+        if not one.networks:
+            return None
+        first = min(other.serial for other in one.networks)
+        i = bisect.bisect(serials, one.node.serial) - 1
+        if i < 0 or serials[i] > first:
+            return None
+        record = steps[i][1]
+        if record.terminated is None or np.ndim(record.terminated):
+            return None
+        return bytes([LIMIT if record.limit else TERMINAL if record.terminated else GOES_ON])
+
+
+class _Nothing:
+    pass
+
+
+_NOTHING = _Nothing()
+
+
+def _keep(one: Bootstrap) -> Any:
+    """Of each element, whether it was bootstrapped; None where that is not known."""
+    if not one.known or one.unclear and one.keep is None:
+        return None
+    if one.keep is None:
+        return np.ones(one.size, dtype=bool)
+    if one.keep.size == one.size:
+        return one.keep.ravel()
+    return np.full(one.size, bool(one.keep.ravel()[0])) if one.keep.size == 1 else None
+
+
+def _multiplies(site: Site) -> bool:
+    """Whether the statement is the one that multiplies, and not a call of a library that does."""
+    import ast
+
+    node = statement(site.file, site.line)
+    for one in ast.walk(node) if node is not None else ():
+        if isinstance(one, (ast.BinOp, ast.AugAssign)) and isinstance(one.op, (ast.Mult, ast.Div)):
+            return True
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute):
+            if one.func.attr in ("mul", "mul_", "multiply", "where", "add", "add_", "sub"):
+                return True
+    return False
+
+
+def ends(case: Case) -> Iterator[tuple[bool, bool]]:
+    """Of each step of an environment: whether it ended by itself, and whether by a time limit alone."""
+    for record in case.env_steps:
+        if record.terminated is None:
+            continue
+        done = np.atleast_1d(np.asarray(record.terminated, dtype=bool))
+        limit = np.zeros_like(done) if record.limit is None else np.atleast_1d(np.asarray(record.limit, dtype=bool))
+        if limit.shape == done.shape:
+            yield from zip((done & ~limit).tolist(), limit.tolist(), strict=True)

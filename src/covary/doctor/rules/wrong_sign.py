@@ -1,0 +1,217 @@
+"""A term of a loss has the wrong sign: the optimizer makes the rewarded actions rarer, or the entropy smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from covary.doctor.case import Backward, Case
+from covary.doctor.findings import Finding
+from covary.doctor.sites import Site
+from covary.doctor.terms import (
+    SELECT,
+    Term,
+    canon,
+    errors,
+    examined,
+    grad_params,
+    heads,
+    moved,
+    movers,
+    pays,
+    points,
+    score,
+    sign_of,
+    terms,
+)
+from covary.doctor.trail import Node
+
+CODE = "wrong-sign"
+RANK = 48
+EXPLAINS: frozenset[str] = frozenset({"std-collapse", "saturation"})
+
+JOINS = frozenset("stack cat vstack hstack concatenate tensor as_tensor".split())
+
+
+@dataclass
+class Verdicts:
+    """What was judged of one kind of term: +1 a wrong sign, -1 a right one."""
+
+    signs: list[int] = field(default_factory=list)
+    keys: frozenset[int] = frozenset()
+    site: Site | None = None
+    inverted: bool = False  # the loss has its minus, its weight is what is turned round
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    if any(event.kind == "gradient written" and event.more in ("neg_", "neg") for event in case.events):
+        return
+    verdicts: dict[tuple[str, frozenset[int]], Verdicts] = {}
+    critics: dict[frozenset[int], int] = {}
+    for backward in examined(case):
+        optimizers = movers(case).get(id(backward), frozenset())
+        ways = {optimizer.maximize for optimizer in optimizers}
+        if len(ways) != 1:
+            continue
+        _judge(case, backward, -1 if ways.pop() else 1, verdicts, critics)
+    right = [keys for (kind, keys), some in verdicts.items() if kind == "actor" and set(some.signs) == {-1}]
+    for (kind, keys), some in verdicts.items():
+        if set(some.signs) != {1} or some.site is None:
+            continue
+        if kind == "actor" and any(not keys & other for other in right):
+            continue  # two players, one against the other
+        yield _finding(case, kind, some)
+
+
+def _judge(
+    case: Case,
+    backward: Backward,
+    way: int,
+    verdicts: dict[tuple[str, frozenset[int]], Verdicts],
+    critics: dict[frozenset[int], int],
+) -> None:
+    keys = moved(case, backward)
+    own: list[tuple[Term, frozenset[int]]] = []
+    for term in terms(backward.loss):
+        if term.sign and (mine := _reached(case, term.leaf) & keys):
+            own.append((term, mine))
+    acting = False  # whether the loss has a term that makes good actions likelier
+    entropies: list[tuple[Term, frozenset[int], int]] = []
+    for term, mine in own:
+        found = score(term)
+        if found is not None:
+            if found.entropy:
+                entropies.append((term, mine, -found.sign * way))
+                continue
+            pointing = [(factor, way_up) for factor in term.factors if (way_up := points(factor))]
+            acting = acting or bool(term.factors)
+            if len(pointing) == 1:
+                factor, up = pointing[0]
+                verdict = found.sign * up * way
+                site = _root(term, factor)
+                inverted = up < 0 and found.sign * way < 0
+                _note(verdicts, ("actor", mine), verdict, _turned(factor) or site if inverted else site, inverted)
+            elif not term.factors and found.value is not None and found.value.grad:
+                entropies.append((term, mine, -found.sign * way))  # log-probability of its own sample: minus an entropy
+        elif canon(term.leaf.op) == "entropy":
+            entropies.append((term, mine, term.sign * way))
+        elif (head := heads(term.leaf)) and not head & keys:
+            if head not in critics:
+                critics[head] = _critic(case, head)
+            if critics[head] and all(sign_of(factor) > 0 for factor in term.factors):
+                acting = True
+                _note(verdicts, ("judged", mine), term.sign * way * critics[head], _root(term, None), False)
+    for term, mine, verdict in entropies:
+        if acting and all(sign_of(factor) > 0 or factor.grad for factor in term.factors):
+            _note(verdicts, ("entropy", mine), verdict, _joined(term), False)
+
+
+def _reached(case: Case, leaf: Node) -> frozenset[int]:
+    return grad_params(leaf) if leaf.grad else frozenset()
+
+
+def _note(
+    verdicts: dict[tuple[str, frozenset[int]], Verdicts], key: tuple[str, frozenset[int]], sign: int, site: Site | None, inverted: bool
+) -> None:
+    some = verdicts.setdefault(key, Verdicts(keys=key[1]))
+    some.signs.append(sign)
+    if sign > 0:
+        some.site, some.inverted = site, inverted
+
+
+def _critic(case: Case, head: frozenset[int]) -> int:
+    """Whether a network is fitted to something that grows with the rewards."""
+    found = set()
+    for backward in examined(case, 2):
+        if not head & moved(case, backward):
+            continue
+        for term, one, other in errors(backward.loss):
+            for side, target in ((one, other), (other, one)):
+                if side.grad and term.sign > 0 and any(heads(inner.leaf) & head for inner in terms(side, most=200)):
+                    found.add(pays(target))
+    found.discard(0)
+    return found.pop() if len(found) == 1 else 0
+
+
+def _root(term: Term, factor: Node | None) -> Site | None:
+    """Where a term is finished: the last call on its way up before it is added to others or put into a list."""
+    site, begun = term.leaf.site, factor is None
+    before = term.leaf
+    for node in list(term.path())[1:]:
+        op = canon(node.op)
+        if begun and (op in JOINS or op in ("add", "sub", "rsub") and _others(node, before)):
+            break
+        begun = begun or factor in node.inputs
+        if op not in SELECT or begun:
+            site = node.site or site
+        before = node
+    return site
+
+
+def _others(node: Node, before: Node) -> bool:
+    return any(one is not before and one.grad for one in node.inputs)
+
+
+def _joined(term: Term) -> Site | None:
+    """Where a term is added to the rest of its loss."""
+    before = term.leaf
+    for node in list(term.path())[1:]:
+        if canon(node.op) in ("add", "sub", "rsub") and any(
+            one is not before and one.grad and not _within(one, term.leaf) for one in node.inputs
+        ):
+            return node.site
+        before = node
+    return before.site
+
+
+def _within(node: Node, leaf: Node) -> bool:
+    """Whether a value is no other term than the leaf's own: built on nothing but what stands right under it (log-Jacobians)."""
+    below = {id(one) for one in leaf.inputs} | {id(leaf)}
+    return any(id(one) in below for one, _ in zip(node.walk(lambda one: one.grad and not heads(one)), range(12), strict=False)) and not any(
+        heads(one.leaf) for one in terms(node, most=100)
+    )
+
+
+def _turned(factor: Node) -> Site | None:
+    """Where a weight was made as baseline minus return."""
+    for node in factor.walk():
+        if canon(node.op) in ("sub", "rsub", "neg") and node.site is not None:
+            return node.site
+    return None
+
+
+def _finding(case: Case, kind: str, some: Verdicts) -> Finding:
+    names = case.named(some.keys)
+    evidence = {"losses examined": len(some.signs), "wrong in": len(some.signs)}
+    if kind == "entropy":
+        return Finding(
+            CODE, "warning", "The entropy's term has the wrong sign: the loss falls when the policy stops exploring", some.site,
+            "This loss adds the policy's entropy (or subtracts its log-probability) where it should be the other way round. "
+            "Minimising it makes the policy deterministic as fast as it can, before it knows which action is good.",
+            "loss = policy_loss - coefficient * entropy      # and for SAC: (alpha * log_prob - q).mean()",
+            names, evidence, True, some.keys,
+        )  # fmt: skip
+    if kind == "judged":
+        return Finding(
+            CODE, "error", "The actor's loss has the wrong sign: it looks for the actions that its critic rates lowest", some.site,
+            "The critic is fitted to rewards, so its output is to be made large, and this loss, which is minimised, is that output "
+            "without a minus. Every step moves the actor towards worse actions.",
+            "actor_loss = -critic(states, actor(states)).mean()",
+            names, evidence, True, some.keys,
+        )  # fmt: skip
+    if some.inverted:
+        explanation = (
+            "The loss has its minus, but the weight of the log-probability is turned round: it grows with the baseline and falls "
+            "with the rewards. Every step makes the actions rarer that were better than expected."
+        )
+        fix = "advantage = returns - values.detach()"
+    else:
+        explanation = (
+            "The loss is minimised, and it is the log-probability times a weight that grows with the rewards, without a minus. "
+            "Every step makes the actions rarer that were better than expected."
+        )
+        fix = "actor_loss = -(log_prob * advantage.detach()).mean()"
+    return Finding(
+        CODE, "error", "The policy's loss has the wrong sign: rewarded actions become rarer", some.site, explanation, fix, names,
+        evidence, True, some.keys,
+    )  # fmt: skip
