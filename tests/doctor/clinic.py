@@ -40,9 +40,10 @@ def examine(paths: list[Path], workers: int = 2, options: tuple[str, ...] = ()) 
     for process, out in running:
         process.wait()
         out.seek(0)
-        for line in out:
-            record = json.loads(line)
-            results[Path(record["path"])] = record
+        with out:
+            for line in out:
+                record = json.loads(line)
+                results[Path(record["path"])] = record
     return results
 
 

@@ -106,4 +106,4 @@ def _loss_is_small(case: Case, keys: frozenset[int]) -> bool:
     if len(values) < 4:
         return False
     tail = sorted(values[-max(4, len(values) // 4) :])
-    return tail[len(tail) // 2] <= 1e-4 * max(values) or tail[-1] < 1e-6
+    return tail[len(tail) // 2] <= 1e-4 * values[0] or tail[-1] < 1e-6

@@ -72,9 +72,14 @@ def heard_input(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> 
     kinds = known.kinds
     found = bytes([kinds.get(key_of(row), 0) for row in values])
     if any(found):
+        memory = case.memory.setdefault("bootstraps", {})
+        if width == x.shape[-1]:
+            memory["exact"] = True
+        elif not memory.get("exact"):
+            return  # no network takes the bare observation: the beginning of a one-hot code may look like one
         node.mark(rows=found)
-        if LIMIT in found:
-            case.memory.setdefault("bootstraps", {}).setdefault("limited", []).append(node)
+        if LIMIT in found and len(limited := memory.setdefault("limited", [])) < 2000:
+            limited.append(node)
 
 
 def heard_product(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
@@ -141,6 +146,7 @@ class Bootstrap:
     keep: Any = None
     known: bool = True
     networks: list[Node] = field(default_factory=list)
+    reached: frozenset[int] = frozenset()
     rows: bytes | None = None
 
 
@@ -156,7 +162,7 @@ class Group:
     dropped: int = 0
     listed: int = 0  # elements of lists that are bootstrapped, and that are bare rewards
     bare: int = 0
-    keys: frozenset[int] = frozenset()
+    keys: frozenset[int] = frozenset()  # of the parameters that are trained by it
 
     @property
     def masked(self) -> bool:
@@ -195,6 +201,7 @@ class _Search:
             return []
         seen: set[int] = set()
         lists: list[Node] = []
+        places: list[Node] = []
         hits: list[Bootstrap] = []
         for backward in case.backwards:
             todo = [backward.loss]
@@ -206,13 +213,18 @@ class _Search:
                 todo += node.inputs
                 if node.op in ADDS and (hit := self.match(node)) is not None:
                     hits.append(hit)
+                    hit.reached = backward.reached
                 elif node.op in LISTS and node.args and type(node.args[0]) is tuple and len(node.args[0]) > 1:
                     lists.append(node)
+                elif node.op in PLACES or node.op in MULS:
+                    places.append(node)
+        for node in places:
+            self.above(node)
         groups: dict[tuple[str, int], Group] = {}
         for hit in hits:
             group = groups.setdefault(hit.site.place, Group(hit.site, hit.at))
             group.times.append(hit)
-            group.keys |= case.before(hit.node)
+            group.keys |= hit.reached
             if hit.masked:
                 group.at = hit.at
         by_id = {id(hit.node): groups[hit.site.place] for hit in hits}
@@ -404,6 +416,36 @@ class _Search:
             hit.known = False
         else:
             hit.keep = keep if hit.keep is None or hit.keep.size != keep.size else hit.keep & keep
+
+    def above(self, node: Node) -> None:
+        """A choice between a target that bootstraps and one that does not: where(done, r, r + gamma * v)."""
+        for i, one in enumerate(node.args):
+            while isinstance(one, Node) and one.op in PASSES and len(one.inputs) == 1 and id(one) not in self.matched:
+                one = one.inputs[0]
+            hit = self.matched.get(id(one), (None, None))[1] if isinstance(one, Node) else None
+            if hit is None:
+                continue
+            keep: Any = None
+            if node.op in MULS:
+                other = node.args[1 - i] if i < 2 and len(node.args) > 1 else None
+                if isinstance(other, (int, float)) or self.laden(other):
+                    continue
+                if isinstance(other, Node) and "keeps" not in (node.tags or {}):
+                    continue
+                keep = node.tag("keeps", {}).get(1 - i, (None, 0))[0]
+            elif (chosen := node.tag("chosen")) is not None:
+                if node.op == "where":
+                    keep = chosen if i == 1 else ~chosen
+                else:
+                    keep = ~chosen if i == 0 else chosen
+            elif node.op == "setitem" and i:
+                continue  # put away by its number
+            hit.masked = True
+            hit.at = node.site or hit.at
+            if keep is None:
+                hit.known = False
+            else:
+                hit.keep = keep if hit.keep is None or hit.keep.size != keep.size else hit.keep & keep
 
     def listed(self, hit: Bootstrap, one: Node) -> None:
         """A list of values, some of which may be bare numbers: those are switched off."""

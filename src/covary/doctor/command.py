@@ -157,10 +157,14 @@ def examine_script(path: str | None, module: str | None, args: list[str], option
             scripts.run_path(path, code, args)
         else:
             scripts.run_module(str(module), args)
-    except (scripts.Stop, SystemExit, KeyboardInterrupt):
+    except SystemExit as leaving:
+        if isinstance(leaving.code, str):  # what Python itself would print
+            print(leaving.code, file=sys.stderr)
+    except (scripts.Stop, KeyboardInterrupt):
         pass
     except scripts.CannotRun as error:
-        failed = str(error)
+        checkup.stop()
+        return _cannot(str(error), shown, json, out)
     except BaseException as error:
         case.raised = error
         case.raised_at = _raised_at(error)
@@ -183,6 +187,8 @@ def examine_script(path: str | None, module: str | None, args: list[str], option
             report.show(findings, case, seconds)
     else:
         report.show(findings, case, seconds)
+        if failed:
+            print(f"covary doctor: {failed}.", file=sys.stderr)
     if os.environ.get("COVARY_DOCTOR_DEBUG") and checkup.troubles:
         print("\n".join(checkup.troubles), file=sys.stderr)
     if serious:

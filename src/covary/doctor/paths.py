@@ -51,6 +51,8 @@ def layer_before(node: Node, most: int = 24) -> tuple[Node, frozenset[int]] | No
         seen.add(id(one))
         keys = frozenset(other.param for other in one.inputs if other.param is not None)
         if keys:
+            if one.op in ("add", "sub", "mul", "add_", "mul_"):  # a bias or a scale by hand: the weights are before it
+                keys |= {other.param for before in one.inputs for other in before.inputs if other.param is not None}
             return one, keys
         if one.param is not None:
             return one, frozenset((one.param,))

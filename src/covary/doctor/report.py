@@ -94,7 +94,7 @@ def show(findings: list[Finding], case: Case, seconds: float, console: Any = Non
         console.print(f"   why:        {escape(finding.explanation)}")
         console.print(f"   fix:        [green]{escape(finding.fix)}[/]")
         console.print()
-    if not findings:
+    if not findings and case.counts["updates"]:
         console.print("[bold green]Healthy:[/] nothing that keeps it from learning was seen.")
     console.print(
         f"[dim]watched {seen['updates']:,} updates, {seen['backwards']:,} backward calls, {seen['optimizers']} optimizers, "

@@ -35,7 +35,8 @@ def read(path: str) -> types.CodeType:
         with io.open_code(str(file.resolve())) as stream:
             return compile(stream.read(), str(file.resolve()), "exec")
     except SyntaxError as error:
-        raise CannotRun(f"{path} is not Python: line {error.lineno}: {error.msg}.") from None
+        line = f"line {error.lineno}: " if error.lineno else ""
+        raise CannotRun(f"{path} is not Python: {line}{error.msg}.") from None
     except (ValueError, UnicodeDecodeError, OSError) as error:
         raise CannotRun(f"{path} cannot be read as Python: {error}.") from None
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from covary.doctor import environments, semantics, weights
+from covary.doctor import aftermath, environments, semantics, weights
 from covary.doctor.case import Backward, Case, Event, Module, Optimizer, Step
 from covary.doctor.mode import Watching
 from covary.doctor.names import collect
@@ -82,6 +82,7 @@ class Watch:
         self.semantics = semantics.Semantics(self)
         self.environments = environments.Environments(self)
         self.weights = weights.Weights(self)
+        self.aftermath = aftermath.Aftermath(self)
 
     # ------------------------------------------------------------------------------------------- putting on and off
 
@@ -118,6 +119,7 @@ class Watch:
         self.semantics.start(patches)
         self.environments.start(patches)
         self.weights.start(patches)
+        self.aftermath.start(patches)
         self._handles = [
             register_optimizer_step_pre_hook(self._step_begins),
             register_optimizer_step_post_hook(self._step_ended),
@@ -137,6 +139,7 @@ class Watch:
         self.patches.undo()
         self.patches.put(torch.autograd, "backward", self._backward)
         self.patches.put(copy, "deepcopy", self._deepcopy)
+        self.aftermath.start(self.patches)
         if self.on_close is not None:
             self.on_close()
 
@@ -151,6 +154,7 @@ class Watch:
             self.trail.open = False
         self._drop_mode()
         self._safely(self.weights.stop)
+        self._safely(self.aftermath.stop)
         self.patches.undo()
         for handle in self._handles:
             handle.remove()
@@ -259,7 +263,7 @@ class Watch:
             return
         if not self.trail.open:
             return
-        closure = bool(args) or kwargs.get("closure") is not None
+        closure = _has_closure(args, kwargs)
         self._safely(self._measure, optimizer, closure)
         if not closure:
             self.mode.paused += 1
@@ -298,7 +302,7 @@ class Watch:
             info.total += 1
             info.lr_latest = max((float(group.get("lr", 0.0)) for group in optimizer.param_groups), default=0.0)
         if self.trail.open:
-            if not (bool(args) or kwargs.get("closure") is not None):
+            if not _has_closure(args, kwargs):
                 self.mode.paused -= 1
             self._safely(self._compare, optimizer)
         if not self._depth:
@@ -340,6 +344,8 @@ class Watch:
                     self._not_seen("backward was called in another thread: its graph was not watched")
                 return original(tensors, *args, **kwargs)
             self.case.counts["backwards"] += 1
+            if not self.trail.open and not self._depth:
+                self._safely(self.aftermath.backward, tensors)
             if not self.trail.open or self._depth:
                 return original(tensors, *args, **kwargs)
             losses = [tensors] if isinstance(tensors, Tensor) else list(tensors)
@@ -505,9 +511,9 @@ class Watch:
 
     def _constructed(self, tensor: Tensor, data: Any) -> None:
         given = self.trail.of(data)
-        self.trail.put(
-            tensor, Node("tensor", here(), (given,), None, tuple(tensor.shape), False, None, self.trail.tick())
-        )
+        node = Node("tensor", here(), (given,), None, tuple(tensor.shape), False, None, self.trail.tick())
+        self.trail.put(tensor, node)
+        self.mode._tell("tensor", node, (data,), {}, tensor)
 
     def _legacy(self, original: Any) -> Any:
         watch = self
@@ -674,3 +680,8 @@ def _decorator_line(code: Any) -> int:
                 ):
                     return decorator.lineno
     return int(code.co_firstlineno)
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether step was given a closure; the first positional argument that a hook is told of is the optimizer."""
+    return any(one is not None for one in args[1:]) or kwargs.get("closure") is not None

@@ -90,7 +90,7 @@ class Weights:
 
     @property
     def case(self) -> Case:
-        return self.watch.case  # type: ignore[no-any-return]
+        return self.watch.case
 
     def start(self, patches: Any) -> None:
         patches.put(nn.Module, "register_parameter", self._registered)
@@ -145,7 +145,7 @@ class Weights:
 
     def _look_for_loose(self, kind: str, module: nn.Module, keys: frozenset[int]) -> None:
         for name, value in list(vars(module).items()):
-            if name.startswith("_") and name != "__dict__" or not isinstance(value, (list, tuple, set, dict, Tensor)):
+            if name.startswith("_") or not isinstance(value, (list, tuple, set, dict, Tensor)):
                 continue
             found = frozenset(self.watch._key(p) for p in _parameters(value)) - keys
             if found and not any(one.keys == found and one.attribute == name for one in self.loose):
@@ -204,7 +204,7 @@ class Weights:
             if parameter is not None and (now := some_of(parameter)) is not None:
                 many[-1].after[key] = now
 
-    # ----------------------------------------------------------------------------------------------- who calls a network
+    # ---------------------------------------------------------------------------------------------- who calls a network
 
     def _call(self, original: Any) -> Any:
         watch, users = self.watch, self._users

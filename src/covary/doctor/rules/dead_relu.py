@@ -59,12 +59,12 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def _dead_since(one: Record) -> int | None:
     """From when on every call that was looked at was 0 everywhere, to the last; None if it was not so for long enough."""
-    since, calls, rows = None, 0, 0
-    for serial, size, share, _ in reversed(one.calls):
-        if share < 1.0:
-            break
-        since, calls, rows = serial, calls + 1, rows + size
-    return since if calls >= 4 and rows >= 24 else None
+    alive = max((i for i, (_, _, share, _) in enumerate(one.calls) if share < 1.0), default=-1)
+    dead = one.calls[alive + 1 :]
+    if len(dead) < 4 or sum(rows for _, rows, _, _ in dead) < 24:
+        return None
+    # of the calls between those that were looked at, some at the beginning may have let something through
+    return dead[0][0] - 1 if alive < 0 else dead[len(dead) // 3][0]
 
 
 def _finding(case: Case, one: Record) -> Finding:

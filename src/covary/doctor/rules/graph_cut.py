@@ -93,7 +93,7 @@ def _candidates(case: Case, starved: frozenset[int]) -> Iterator[tuple[Site, fro
         yield site, frozenset().union(*(one[3] for one in hits)), [one[2] for one in hits], True
     if near and any(not one[0] for hits in near.values() for one in hits):
         return
-    left = starved - frozenset().union(frozenset(), *(one[3] for hits in near.values() for one in hits))
+    left = starved - case.reached - frozenset().union(frozenset(), *(one[3] for hits in near.values() for one in hits))
     if left:
         yield from _lost(case, left)
 

@@ -63,7 +63,7 @@ def examine(case: Case) -> Iterator[Finding]:
             continue  # a bounded log_std: it may lie at its bound
         if _from_the_start(one) and _trained(case, one):
             yield _finding(case, one, "from the first batch on")
-        elif (since := _since(one)) is not None and without_gradient(case, one.keys, since, 10):
+        elif (since := _since(one)) is not None and (_is_wide(one) and _trained(case, one) or without_gradient(case, one.keys, since, 10)):
             yield _finding(case, one, "after a short while")
 
 
@@ -80,11 +80,16 @@ def _trained(case: Case, one: Record) -> bool:
     return sum(bool(one.keys & step.grads.keys()) for step in case.steps) >= 5 and bool(one.keys & case.reached)
 
 
+def _is_wide(one: Record) -> bool:
+    """Whether it is no output but a hidden layer: there, being all at the bounds is no answer to anything."""
+    return len(one.shape) > 1 and one.shape[-1] >= 16
+
+
 def _since(one: Record) -> int | None:
     """From when on nearly every element was flat, to the last call; None if that was not so for long enough."""
     since, calls = None, 0
     for serial, _, share, none in reversed(one.calls):
-        if share < 0.98 or none < 0.9:
+        if share < 0.95 or none < 0.9:
             break
         since, calls = serial, calls + 1
     return since if calls >= max(4, len(one.calls) // 4) else None

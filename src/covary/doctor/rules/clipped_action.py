@@ -1,0 +1,186 @@
+"""The clipped (or squashed) action is scored by the density of the action before it was clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from covary.doctor.case import Case
+from covary.doctor.findings import Finding
+from covary.doctor.sites import Site
+from covary.doctor.terms import EXTREME, SELECT, Score, canon, examined, grad_params, moved, score, sign_of, terms
+from covary.doctor.trail import Node
+
+CODE = "clipped-action"
+RANK = 38
+EXPLAINS = frozenset({"std-collapse", "saturation", "learning-rate"})
+
+CLIPS = frozenset("clamp clip clamp_min clamp_max hardtanh".split())
+SQUASHES = frozenset("tanh sigmoid".split())
+SCALES = frozenset("add sub rsub mul div neg".split())
+UNBOUNDED = frozenset("Normal MultivariateNormal LowRankMultivariateNormal Laplace Cauchy StudentT".split())
+LEAST = 0.01  # share of the scored elements that lie at a bound: below this a clip is a precaution
+
+
+def listen(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
+    """How many of the scored elements are exactly the largest or the smallest of their kind."""
+    memory = case.memory.setdefault(CODE, {})
+    if node.site is None or not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
+        return
+    bounds = memory.get(node.site)
+    if bounds is None:
+        bounds = memory[node.site] = Bounds(_unbounded(kwargs.get("distribution")))
+    bounds.calls += 1
+    if bounds.unbounded and (bounds.calls <= 8 or bounds.calls % 8 == 0):
+        with torch.no_grad():
+            bounds.add(args[0].detach())
+
+
+LISTENS = {"log_prob": listen}
+
+
+@dataclass
+class Bounds:
+    """Of the values that were scored at one place: the extremes, and how often each was met."""
+
+    unbounded: bool
+    calls: int = 0
+    total: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    lows: int = 0
+    highs: int = 0
+
+    def add(self, value: Tensor) -> None:
+        if not value.numel():
+            return
+        low, high = float(value.min()), float(value.max())
+        self.total += value.numel()
+        if low < self.low:
+            self.low, self.lows = low, 0
+        if high > self.high:
+            self.high, self.highs = high, 0
+        if low == self.low:
+            self.lows += int((value == low).sum())
+        if high == self.high:
+            self.highs += int((value == high).sum())
+
+    @property
+    def share(self) -> float:
+        return (self.lows + self.highs) / max(1, self.total)
+
+
+def _unbounded(distribution: Any) -> bool:
+    """Whether a density is one of those that know nothing of bounds."""
+    for _ in range(4):
+        if not isinstance(distribution, Distribution) or type(distribution).__module__.split(".")[0] != "torch":
+            return False
+        if type(distribution).__name__ in UNBOUNDED:
+            return True
+        if type(distribution).__name__ != "Independent":
+            return False
+        distribution = distribution.base_dist
+    return False
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    found: dict[Site, tuple[Node, Node, Score, set[int], int]] = {}
+    for backward in examined(case):
+        for term in terms(backward.loss):
+            one = score(term)
+            if one is None or one.value is None or not _weighed(one):
+                continue
+            bounds = case.memory.get(CODE, {}).get(term.leaf.site)
+            if term.leaf.op == "log_prob" and (bounds is None or not bounds.unbounded):
+                continue
+            keys = grad_params(term.leaf) & moved(case, backward)
+            change = _changed(case, one.value, keys)
+            if change is None:
+                continue
+            if change.op in SQUASHES:
+                site = term.leaf.site
+            elif bounds is not None and bounds.share < LEAST:
+                continue
+            else:
+                site = change.site
+            if site is not None:
+                _, _, _, known, times = found.get(site, (change, term.leaf, one, set(), 0))
+                found[site] = change, term.leaf, one, known | keys, times + 1
+    for site, (change, leaf, _, some, times) in found.items():
+        yield _finding(case, change, leaf, site, frozenset(some), times)
+
+
+def _weighed(one: Score) -> bool:
+    """Whether a log-probability is weighed by an advantage or the like: weights that are never negative make a regression."""
+    if one.entropy or one.value is None:
+        return False
+    if one.value.grad or not one.term.factors:
+        return one.value.grad or bool(one.term.numbers)
+    return not all(sign_of(factor) > 0 for factor in one.term.factors)
+
+
+def _changed(case: Case, value: Node, keys: frozenset[int]) -> Node | None:
+    """The clip or squash between a scored value and the draw from the policy that scores it."""
+    todo: list[tuple[Node, Node | None]] = [(value, None)]
+    seen: set[tuple[int, int]] = set()
+    while todo and len(seen) < 600:
+        node, change = todo.pop()
+        if (id(node), id(change)) in seen:
+            continue
+        seen.add((id(node), id(change)))
+        op = canon(node.op)
+        if change is not None and (op in ("sample", "rsample", "normal") or _by_hand(node)):
+            if case.before(node) & keys:
+                return change
+            continue
+        if op in CLIPS or op in SQUASHES or op in EXTREME and sum(bool(case.before(one)) for one in node.inputs) == 1:
+            if change is None or change.op in SQUASHES and op in CLIPS:
+                # a clip of what is squashed already, to a numeric support, is no change of its own
+                change = node if change is None else change
+            todo += [(one, change) for one in node.inputs[:1] or () if case.before(one) & keys]
+        elif op in SELECT or op in SCALES or op in ("float", "int"):
+            todo += [(one, change) for one in node.inputs[:64] if case.before(one) & keys]
+    return None
+
+
+def _by_hand(node: Node) -> bool:
+    """mean + std * noise."""
+    if canon(node.op) != "add":
+        return False
+    for one in node.inputs:
+        for i, below in enumerate(one.walk(lambda below: canon(below.op) in ("mul", "add"))):
+            if below.op in ("randn", "randn_like", "normal"):
+                return True
+            if i > 5:
+                break
+    return False
+
+
+def _finding(case: Case, change: Node, leaf: Node, site: Site, keys: frozenset[int], times: int) -> Finding:
+    bounds = case.memory.get(CODE, {}).get(leaf.site)
+    evidence: dict[str, Any] = {"changed by": change.op, "scored by": leaf.tag("of", "a hand-written Gaussian"), "losses examined": times}
+    if change.op in SQUASHES:
+        return Finding(
+            CODE, "error", f"A `{change.op}`-squashed action is scored by the density of the unsquashed one", site,
+            f"The action was drawn from an unbounded density, then went through `{change.op}` (line {change.site.line if change.site else '?'}), "
+            "and its result is scored by that same density, as if it had been drawn there. The log-probability is of another action "
+            "than the one that was taken.",
+            "u = dist.sample(); action = torch.tanh(u)\n"
+            "log_prob = (dist.log_prob(u) - torch.log(1 - action.pow(2) + 1e-6)).sum(-1)",
+            case.named(keys), evidence, True, keys,
+        )  # fmt: skip
+    if bounds is not None:
+        evidence["share at a bound"] = round(bounds.share, 4)
+    severity = "error" if bounds is None or bounds.share >= 0.05 else "warning"
+    return Finding(
+        CODE, severity, "The clipped action is scored, and the policy drew the unclipped one", site,
+        "The density that scores this action knows nothing of the bounds: it was drawn without them. Where the clip bites, the "
+        "score is of an action that was not drawn, and the gradient pushes the mean beyond the bounds or the spread away from where it should be.",
+        "env.step(action.clamp(low, high))      # clip only what the environment gets; keep and score the action as it was drawn",
+        case.named(keys), evidence, True, keys,
+    )  # fmt: skip
