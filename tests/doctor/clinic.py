@@ -1,6 +1,7 @@
 """Runs scripts under the doctor, each in a process forked from one that has PyTorch loaded already.
 
-    python tests/doctor/clinic.py SCRIPT...        one line of JSON for each: {"path": ..., "code": exit code, "said": what --json printed}
+    python tests/doctor/clinic.py --rates          how many faults of each class are found, and on the right line
+    python tests/doctor/clinic.py SCRIPT...        for each a line of JSON: path, code (of the exit), said (by --json)
 
 Importing PyTorch takes longer than most of the scripts; the children start where that has been done.
 """
@@ -33,7 +34,7 @@ def examine(paths: list[Path], workers: int = 2, options: tuple[str, ...] = ()) 
     shares = [paths[i::workers] for i in range(workers)]
     running = []
     for share in shares:
-        out = tempfile.TemporaryFile("w+")
+        out = tempfile.TemporaryFile("w+")  # noqa: SIM115
         command = [sys.executable, str(Path(__file__).resolve()), *map(str, share)]
         running.append((subprocess.Popen(command, stdout=out, env=environment, cwd=tempfile.gettempdir()), out))
     results = {}
@@ -45,6 +46,35 @@ def examine(paths: list[Path], workers: int = 2, options: tuple[str, ...] = ()) 
                 record = json.loads(line)
                 results[Path(record["path"])] = record
     return results
+
+
+def serious(record: dict) -> list[dict]:
+    """The errors and warnings among what was said, the first cause first."""
+    return [finding for finding in record["said"]["findings"] if finding["severity"] != "note"]
+
+
+def rates(folders: list[Path]) -> str:
+    """A row for each class over the scripts in some folders, as Markdown."""
+    paths = sorted(path for folder in folders for path in folder.glob("**/*.py"))
+    heard = examine(paths)
+    rows: dict[str, list[int]] = {}
+    healthy = alarms = 0
+    for path, record in heard.items():
+        answer, found = expected(path), serious(record) if record["said"] else []
+        if answer is None:
+            healthy += 1
+            alarms += bool(found)
+            continue
+        row = rows.setdefault(answer[0], [0, 0, 0, 0])
+        row[0] += 1
+        row[1] += bool(found)
+        row[2] += bool(found) and found[0]["line"] == answer[1]
+        row[3] += bool(found) and found[0]["code"] == answer[0]
+    total = [sum(row[i] for row in rows.values()) for i in range(4)]
+    lines = ["| class | scripts | found | first finding on the line | of that class |", "|---|--:|--:|--:|--:|"]
+    lines += [f"| {code} | {' | '.join(map(str, row))} |" for code, row in sorted(rows.items())]
+    lines += [f"| **all** | {' | '.join(f'**{n}**' for n in total)} |"]
+    return "\n".join(lines) + f"\n\nFalse alarms on healthy scripts: {alarms} of {healthy}."
 
 
 def main(paths: list[str]) -> None:
@@ -87,4 +117,7 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:] == ["--rates"]:
+        print(rates([HERE / "faulty", HERE / "healthy"]), rates([HERE / "unfamiliar"]), sep="\n\n")
+    else:
+        main(sys.argv[1:])

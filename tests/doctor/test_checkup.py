@@ -75,9 +75,15 @@ def test_everything_is_put_back():
 
 
 def test_an_exception_passes_through_unchanged():
-    with pytest.raises(ZeroDivisionError), doctor.watch() as checkup:
-        fit(network())()
-        1 / 0  # noqa: B018
+    checkup = doctor.watch()
+
+    def watched():
+        with checkup:
+            fit(network())()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        watched()
     assert isinstance(checkup.case.raised, ZeroDivisionError)
     assert torch._C._len_torch_function_stack() == 0
 

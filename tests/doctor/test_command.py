@@ -237,7 +237,9 @@ def test_threads_are_said_not_to_be_seen(write, tmp_path):
 
 
 def test_processes_and_loaders_are_left_alone(write, tmp_path):
-    text = TRAINS + """
+    text = (
+        TRAINS
+        + """
     from torch.utils.data import DataLoader, TensorDataset
     if __name__ == "__main__":
         import multiprocessing
@@ -250,6 +252,7 @@ def test_processes_and_loaders_are_left_alone(write, tmp_path):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             print(pool.map(abs, [-1, 2]))
     """
+    )
     write(text)
     told = doctor("--json", "train.py", cwd=tmp_path)
     said = json.loads(told.stdout)
@@ -327,7 +330,9 @@ LIBRARY = """
 
 def test_stable_baselines3_is_healthy(write):
     pytest.importorskip("stable_baselines3")
-    paths = [write(f"NAME = {name!r}\n" + textwrap.dedent(LIBRARY), f"{name}.py") for name in ("a2c", "ppo", "sac", "td3")]
+    paths = [
+        write(f"NAME = {name!r}\n" + textwrap.dedent(LIBRARY), f"{name}.py") for name in ("a2c", "ppo", "sac", "td3")
+    ]
     for path, record in examine(paths).items():
         assert record["code"] == 0, (path.name, record)
         assert record["said"]["watched"]["updates"] > 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from clinic import HERE, examine, expected
+from clinic import HERE, examine, expected, serious
 
 FAULTY = sorted((HERE / "faulty").glob("*.py"))
 HEALTHY = sorted((HERE / "healthy").glob("*.py"))
@@ -14,10 +14,6 @@ HEALTHY = sorted((HERE / "healthy").glob("*.py"))
 @pytest.fixture(scope="module")
 def said() -> dict[Path, dict]:
     return examine([*FAULTY, *HEALTHY])
-
-
-def serious(record: dict) -> list[dict]:
-    return [finding for finding in record["said"]["findings"] if finding["severity"] != "note"]
 
 
 @pytest.mark.parametrize("path", FAULTY, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 
 from covary.doctor.sites import Site, statement, tree
@@ -159,3 +160,151 @@ def _call_of(file: str, name: str, before: Site | None, partial: bool = False) -
             lines.append(node.lineno)
     above = [line for line in lines if before is None or line < before.line]
     return Site(file, max(above) if above else lines[0], name) if lines else None
+
+
+# ------------------------------------------------------------------------------------------ two names of one network
+
+
+def _resolved(site: Site, name: str, depth: int = 0) -> list[tuple[str, int]]:
+    """What a name stands for: where it is a function's parameter, what the function's calls hand to it; with the line."""
+    functions = enclosing(site.file, site.line, (ast.FunctionDef, ast.AsyncFunctionDef))
+    if depth > 3 or not name.isidentifier() or not functions:
+        return [(name, site.line)]
+    function = functions[0]
+    if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or name not in parameters(function):
+        return [(name, site.line)]
+    position = list(parameters(function)).index(name)
+    found = []
+    for node in _calls(site.file, function.name):
+        given = next((one.value for one in node.keywords if one.arg == name), None)
+        if given is None and position < len(node.args):
+            given = node.args[position]
+        if given is not None:
+            found += _resolved(Site(site.file, node.lineno, "", node.col_offset), ast.unparse(given), depth + 1)
+    return found or [(name, site.line)]
+
+
+def _calls(file: str, name: str) -> list[ast.Call]:
+    module = tree(file)
+    return [
+        node
+        for node in (ast.walk(module) if module else ())
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name
+    ]
+
+
+def alias(prediction: Site, target: Site) -> Site | None:
+    """The line that made what is called at two places one and the same; None where both are one name, or a shorthand."""
+    first, second = callee(prediction), callee(target)
+    if first is None or second is None or first == second or prediction.file != target.file:
+        return None
+    file = prediction.file
+    for one, line in _resolved(prediction, first):
+        for other, its_line in _resolved(target, second):
+            if one == other:
+                if line == its_line and (one, other) != (first, second):
+                    return Site(file, line, "")  # handed over twice in one call
+                continue
+            if _base(one) != _base(other) or _is_loop_variable(file, one) or _is_loop_variable(file, other):
+                continue
+            found = _binding(file, one, other) or _binding(file, other, one)
+            if found is not None:
+                return Site(file, found, "")
+    return None
+
+
+def _base(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _is_loop_variable(file: str, name: str) -> bool:
+    module = tree(file)
+    return any(
+        isinstance(one, ast.Name) and one.id == name
+        for node in (ast.walk(module) if module else ())
+        if isinstance(node, (ast.For, ast.comprehension))
+        for one in ast.walk(node.target)
+    )
+
+
+def _binding(file: str, name: str, other: str) -> int | None:
+    """The line of `other = name`, of `other = … = Network()` with both names, or of `other = some(…name…)`."""
+    module = tree(file)
+    weak = None
+    for node in ast.walk(module) if module else ():
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        bound = node.targets if isinstance(node, ast.Assign) else [node.target]
+        pairs = [(ast.unparse(target), node.value) for target in bound]
+        for target in bound:
+            if (
+                isinstance(target, ast.Tuple)
+                and isinstance(node.value, ast.Tuple)
+                and len(target.elts) == len(node.value.elts)
+            ):
+                pairs += [(ast.unparse(a), b) for a, b in zip(target.elts, node.value.elts, strict=True)]
+        texts = [text for text, _ in pairs]
+        if name in texts and other in texts and len(bound) > 1:
+            return node.lineno
+        for text, value in pairs:
+            if text != other:
+                continue
+            if ast.unparse(value) == name:
+                return value.lineno
+            if isinstance(value, ast.Name) and (given := _twice(file, node, value.id, name)) is not None:
+                return given
+            if isinstance(value, ast.Call) and name in [
+                ast.unparse(one) for one in ast.walk(value) if isinstance(one, ast.expr)
+            ]:
+                weak = value.lineno
+    return weak
+
+
+def _twice(file: str, node: ast.AST, parameter: str, name: str) -> int | None:
+    """Where a constructor was handed the same network for two of its parameters."""
+    for owner in enclosing(file, node.lineno, (ast.ClassDef,))[:1]:  # type: ignore[attr-defined]
+        for call in _calls(file, owner.name):  # type: ignore[attr-defined]
+            given = Counter(ast.unparse(one) for one in (*call.args, *(keyword.value for keyword in call.keywords)))
+            if any(count > 1 for count in given.values()):
+                return call.lineno
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- code that has not run
+
+
+def written_name(node: ast.AST) -> str | None:
+    """The last name of what a statement or call copies parameters into; "" where it copies into who knows what."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr == "load_state_dict":
+            return ast.unparse(node.func.value).rpartition(".")[2]
+        if node.func.attr in ("copy_", "lerp_", "_foreach_lerp_", "_foreach_copy_", "vector_to_parameters"):
+            return ""
+        if node.func.attr == "deepcopy":
+            return ""
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("deepcopy", "vector_to_parameters")
+    ):
+        return ""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Attribute) and target.attr == "data":
+                return ""
+    return None
+
+
+def is_called(file: str, line: int) -> bool:
+    """Whether the function around a line is ever named elsewhere, so that it may yet run; true outside of functions."""
+    module = tree(file)
+    functions = enclosing(file, line, (ast.FunctionDef, ast.AsyncFunctionDef))
+    if not functions:
+        return True
+    name = functions[0].name  # type: ignore[attr-defined]
+    if name.startswith("__"):
+        return True
+    return any(
+        (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
+        for node in (ast.walk(module) if module else ())
+    )

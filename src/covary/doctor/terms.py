@@ -400,8 +400,8 @@ def points(weight: Node) -> int:
     baseline = {sign for sign, less in found.values if not less}
     if len(baseline) != 1 or (weight.site is not None and speaks_of_costs(weight.site.file)):
         return 0
-    sign = baseline.pop()
-    return -sign if -sign in found.alone or (-sign, True) in found.values else 0
+    sign = baseline.pop()  # without a bootstrap it may be anything that is to be small: a tour's length
+    return -sign if -sign in found.alone and (-sign, True) in found.values else 0
 
 
 def pays(target: Node) -> int:

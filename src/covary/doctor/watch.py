@@ -79,6 +79,7 @@ class Watch:
         self._optimizers: weakref.WeakKeyDictionary[Any, Optimizer] = weakref.WeakKeyDictionary()
         self._before: dict[int, Tensor] = {}
         self._modes_on = False
+        self._stepping, self._lifted = False, False  # inside an optimizer's own code; the mode taken off for it
         self.semantics = semantics.Semantics(self)
         self.environments = environments.Environments(self)
         self.weights = weights.Weights(self)
@@ -144,6 +145,7 @@ class Watch:
             self.on_close()
 
     def _drop_mode(self) -> None:
+        self._resume()
         if self._modes_on and _top_mode() is self.mode:
             self.mode.__exit__(None, None, None)
             self._modes_on = False
@@ -265,8 +267,21 @@ class Watch:
             return
         closure = _has_closure(args, kwargs)
         self._safely(self._measure, optimizer, closure)
-        if not closure:
+        if not closure:  # a closure is the user's own code; what else happens inside step is the optimizer's
             self.mode.paused += 1
+            self._stepping = True
+            if _top_mode() is self.mode:
+                self.mode.__exit__(None, None, None)
+                self._lifted = True
+
+    def _resume(self) -> None:
+        """After a step, also one that raised half-way."""
+        if self._stepping:
+            self._stepping = False
+            self.mode.paused -= 1
+        if self._lifted:
+            self._lifted = False
+            self.mode.__enter__()
 
     def _measure(self, optimizer: Any, closure: bool) -> None:
         if optimizer not in self._optimizers:
@@ -274,6 +289,7 @@ class Watch:
         info = self._optimizers[optimizer]
         step = Step(0, here(), info, {}, closure=closure)
         self._before = {}
+        grads: list[tuple[int, Tensor]] = []
         with torch.no_grad():
             for group in optimizer.param_groups:
                 for p in group["params"]:
@@ -285,7 +301,15 @@ class Watch:
                         continue
                     if grad.is_sparse:
                         grad = grad.coalesce().values()
-                    step.grads[key] = float(grad.abs().max()) if grad.numel() else 0.0
+                    step.grads[key] = 0.0
+                    if grad.numel():
+                        grads.append((key, grad))
+            if grads:
+                norms = torch.stack([norm.cpu() for norm in torch._foreach_norm([g for _, g in grads], float("inf"))])
+                step.grads.update(zip([key for key, _ in grads], norms.tolist(), strict=True))
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    key = self._key(p)
                     if p.numel() <= 65536 and (info.steps < 12 or info.steps % 16 == 0) and step.grads[key]:
                         self._before[key] = p.detach().clone()
                         step.sizes[key] = float(p.abs().max())
@@ -302,9 +326,8 @@ class Watch:
             info.total += 1
             info.lr_latest = max((float(group.get("lr", 0.0)) for group in optimizer.param_groups), default=0.0)
         if self.trail.open:
-            if not _has_closure(args, kwargs):
-                self.mode.paused -= 1
             self._safely(self._compare, optimizer)
+            self._resume()
         if not self._depth:
             self._after_step()
 
@@ -348,6 +371,8 @@ class Watch:
                 self._safely(self.aftermath.backward, tensors)
             if not self.trail.open or self._depth:
                 return original(tensors, *args, **kwargs)
+            if self._stepping:
+                self._resume()
             losses = [tensors] if isinstance(tensors, Tensor) else list(tensors)
             self._safely(self._differentiated, losses, kwargs.get("inputs"))
             return self._within(original, tensors, *args, **kwargs)
@@ -423,7 +448,8 @@ class Watch:
             result = original(context)
             if self.trail.open and self._mine():
                 off = not isinstance(context, torch.enable_grad) and not torch.is_grad_enabled()
-                self.trail.grad_off.append(_decorated_or_here(sys._getframe(1)) if off else None)
+                quiet = not off or self.mode.paused
+                self.trail.grad_off.append(None if quiet else _decorated_or_here(sys._getframe(1)))
             return result
 
         return __enter__

@@ -16,6 +16,7 @@ from types import CodeType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -76,6 +77,7 @@ class Weights:
         self.born: dict[int, tuple[int, tuple[Site, ...]]] = {}  # when and where a parameter was made or copied
         self.trees: dict[frozenset[int], Tree] = {}
         self.loose: list[Loose] = []
+        self.shared: dict[tuple[int, int], tuple[Site, ...]] = {}  # pairs of parameters that are the same memory
         self.around: dict[int, list[Around]] = {}  # by the optimizer's number in case.optimizers
         self.calls: dict[tuple[CodeType, int, frozenset[int]], Call] = {}
         self.late_copies: Counter[tuple[str, int]] = Counter()  # copies of modules after the window, by place
@@ -141,7 +143,18 @@ class Weights:
                         children[name] = frozenset((key(parameter),))
                 self.trees[keys] = Tree(record.kind, keys, children)
             self._look_for_loose(record.kind, module, keys)
+        self._look_for_shared()
         self._hold()
+
+    def _look_for_shared(self) -> None:
+        places: dict[tuple[int, torch.Size], int] = {}
+        for number, reference in list(self.watch.trail.params.items()):
+            parameter = reference()
+            if parameter is None or parameter.ndim < 2 or not parameter.numel() or len(self.shared) > 64:
+                continue
+            other = places.setdefault((parameter.data_ptr(), parameter.shape), number)
+            if other != number:
+                self.shared.setdefault((other, number), self.born.get(number, (0, ()))[1])
 
     def _look_for_loose(self, kind: str, module: nn.Module, keys: frozenset[int]) -> None:
         for name, value in list(vars(module).items()):

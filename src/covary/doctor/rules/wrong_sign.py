@@ -100,7 +100,7 @@ def _judge(
                 critics[head] = _critic(case, head)
             if critics[head] and all(sign_of(factor) > 0 for factor in term.factors):
                 acting = True
-                _note(verdicts, ("judged", mine), term.sign * way * critics[head], _root(term, None), False)
+                _note(verdicts, ("judged", mine), term.sign * way * critics[head], _root(term, None, backward.loss.site), False)
     for term, mine, verdict in entropies:
         if acting and all(sign_of(factor) > 0 or factor.grad for factor in term.factors):
             _note(verdicts, ("entropy", mine), verdict, _joined(term), False)
@@ -133,23 +133,30 @@ def _critic(case: Case, head: frozenset[int]) -> int:
     return found.pop() if len(found) == 1 else 0
 
 
-def _root(term: Term, factor: Node | None) -> Site | None:
-    """Where a term is finished: the last call on its way up before it is added to others or put into a list."""
-    site, begun = term.leaf.site, factor is None
+def _root(term: Term, factor: Node | None, home: Site | None = None) -> Site | None:
+    """Where a term is finished: the last call on its way up before it is added to others or put into a list.
+
+    factor: what it is multiplied by, where it begins to be a term. home: of the loss, so that a network's own sums do not count.
+    """
+    site, begun = term.leaf.site, factor is None and _together(term.leaf.site, home)
     before = term.leaf
     for node in list(term.path())[1:]:
         op = canon(node.op)
         if begun and (op in JOINS or op in ("add", "sub", "rsub") and _others(node, before)):
             break
-        begun = begun or factor in node.inputs
+        begun = begun or (factor in node.inputs if factor is not None else _together(node.site, home))
         if op not in SELECT or begun:
             site = node.site or site
         before = node
     return site
 
 
+def _together(site: Site | None, home: Site | None) -> bool:
+    return home is None or site is not None and (site.file, site.function) == (home.file, home.function)
+
+
 def _others(node: Node, before: Node) -> bool:
-    return any(one is not before and one.grad for one in node.inputs)
+    return any(one is not before and one.grad and one.param is None for one in node.inputs)
 
 
 def _joined(term: Term) -> Site | None:
