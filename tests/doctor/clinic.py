@@ -28,9 +28,9 @@ def expected(path: Path) -> tuple[str, int] | None:
     return None
 
 
-def examine(paths: list[Path], workers: int = 2, options: tuple[str, ...] = ()) -> dict[Path, dict]:
-    """What the doctor says of each script."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CLINIC_OPTIONS": json.dumps(options)}
+def examine(paths: list[Path], workers: int = 2, arguments: tuple[str, ...] = ()) -> dict[Path, dict]:
+    """What the doctor says of each script, run with these arguments."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CLINIC_ARGUMENTS": json.dumps(arguments)}
     shares = [paths[i::workers] for i in range(workers)]
     running = []
     for share in shares:
@@ -83,7 +83,7 @@ def main(paths: list[str]) -> None:
     torch.set_num_threads(1)
     import covary.doctor.command as command
 
-    options = json.loads(os.environ.get("CLINIC_OPTIONS", "[]"))
+    arguments = json.loads(os.environ.get("CLINIC_ARGUMENTS", "[]"))
     for path in paths:
         with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as noise:
             child = os.fork()
@@ -93,7 +93,7 @@ def main(paths: list[str]) -> None:
                 sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
                 code = 99
                 try:
-                    code = command.run(["--json", *options, path])
+                    code = command.run(["--json", path, *arguments])
                 finally:
                     sys.stdout.flush()
                     sys.stderr.flush()

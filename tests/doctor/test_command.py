@@ -50,7 +50,8 @@ def test_a_script_is_run_as_python_would_run_it(write, tmp_path):
     write("VALUE = 3", "sub/beside.py")
     show = """
         import json, sys, os, beside, __main__
-        print(json.dumps([sys.argv, sys.path[0], __name__, __file__, beside.VALUE, os.getcwd(), __main__.__dict__ is globals()]))
+        same = __main__.__dict__ is globals()
+        print(json.dumps([sys.argv, sys.path[0], __name__, __file__, beside.VALUE, os.getcwd(), same]))
     """
     path = write(show, "sub/show.py")
     plain = subprocess.run(

@@ -131,6 +131,7 @@ class Bootstrap:
     keep: of each element, whether the value got through; None where that is not known. masked: that something there
     can switch it off; unclear: that something might. whole: the values stand in the order of the network's rows.
     stored: they were put away and taken out again (a rollout's buffer).
+    depth: how many sums of the same place lie one in another.
     """
 
     node: Node
@@ -145,6 +146,8 @@ class Bootstrap:
     stored: bool = False
     keep: Any = None
     known: bool = True
+    depth: int = 1
+    inner: Site | None = None  # where the value comes from
     networks: list[Node] = field(default_factory=list)
     reached: frozenset[int] = frozenset()
     rows: bytes | None = None
@@ -162,6 +165,7 @@ class Group:
     dropped: int = 0
     listed: int = 0  # elements of lists that are bootstrapped, and that are bare rewards
     bare: int = 0
+    depth: int = 1  # of a recursion in the same function, as of a generalised advantage, that nothing can stop
     keys: frozenset[int] = frozenset()  # of the parameters that are trained by it
 
     @property
@@ -191,6 +195,8 @@ class _Search:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.matched: dict[int, tuple[Node, Bootstrap | None]] = {}
+        self.depths: dict[int, tuple[Node, int]] = {}
+        self.chains: dict[Site, tuple[bool, int]] = {}  # by place: whether anything can stop it, and how deep it goes
 
     def laden(self, one: Any) -> bool:
         return isinstance(one, Node) and bool(self.case.before(one))
@@ -203,7 +209,8 @@ class _Search:
         lists: list[Node] = []
         places: list[Node] = []
         hits: list[Bootstrap] = []
-        for backward in case.backwards:
+        adds: list[tuple[int, int, Node]] = []
+        for i, backward in enumerate(case.backwards):
             todo = [backward.loss]
             while todo:
                 node = todo.pop()
@@ -211,13 +218,16 @@ class _Search:
                     continue
                 seen.add(id(node))
                 todo += node.inputs
-                if node.op in ADDS and (hit := self.match(node)) is not None:
-                    hits.append(hit)
-                    hit.reached = backward.reached
+                if node.op in ADDS:
+                    adds.append((node.serial, i, node))
                 elif node.op in LISTS and node.args and type(node.args[0]) is tuple and len(node.args[0]) > 1:
                     lists.append(node)
                 elif node.op in PLACES or node.op in MULS:
                     places.append(node)
+        for _, i, node in sorted(adds, key=lambda one: one[0]):  # what lies in a recursion first
+            if (hit := self.match(node)) is not None:
+                hit.reached = case.backwards[i].reached
+                hits.append(hit)
         for node in places:
             self.above(node)
         groups: dict[tuple[str, int], Group] = {}
@@ -227,6 +237,9 @@ class _Search:
             group.keys |= hit.reached
             if hit.masked:
                 group.at = hit.at
+        for group in groups.values():
+            depths = [depth for site, (stopped, depth) in self.chains.items() if _together(site, group.site) and not stopped]
+            group.depth = max(depths, default=1)
         by_id = {id(hit.node): groups[hit.site.place] for hit in hits}
         for node in lists:
             self.look_into(node, by_id)
@@ -262,6 +275,7 @@ class _Search:
             hit = self.product(node, value)
             if hit is None:
                 continue
+            self.chain(node, hit)
             if not plus and hit.number >= 0 and not self.is_difference(reward):
                 continue
             hit.reward = self.reward(reward)
@@ -271,6 +285,17 @@ class _Search:
             self.descend(hit)
             return hit
         return None
+
+    def chain(self, node: Node, hit: Bootstrap) -> None:
+        """Counts a recursion, r + discount * (r + discount * (...)), and notes whether something in it may be 0."""
+        inner = hit.networks[0]
+        while inner.op in PASSES and len(inner.inputs) == 1:
+            inner = inner.inputs[0]
+        if node.site is not None and inner.op in ADDS and inner.site is not None and inner.site.place == node.site.place:
+            hit.depth = self.depths.get(id(inner), (inner, 1))[1] + 1
+            self.depths[id(node)] = (node, hit.depth)
+            stopped, depth = self.chains.get(node.site, (False, 1))
+            self.chains[node.site] = (stopped or hit.masked or hit.unclear, max(depth, hit.depth))
 
     def is_difference(self, other: Any) -> bool:
         """q - reward - discount * value: the reward is taken away too."""
@@ -354,7 +379,11 @@ class _Search:
     def descend(self, hit: Bootstrap) -> None:
         """From the value down to the networks that made it, noting what may have switched it off on the way."""
         networks: list[Node] = []
+        hit.inner = hit.networks[0].site
         todo, seen = list(hit.networks), set()
+        if hit.depth > 1:
+            hit.stored, hit.whole, hit.networks = True, False, []
+            return
         while todo and len(seen) < 2000:
             one = todo.pop()
             if id(one) in seen:
@@ -385,11 +414,14 @@ class _Search:
                     hit.masked = hit.masked or any(other.shape not in ((), (1,)) for other in free)
             elif one.op in MULS and any(other is None for other in one.args):
                 hit.unclear = hit.masked = True
+            if hit.stored:
+                networks = []
+                break
             todo += inputs
         hit.networks = networks
-        if len({one.serial for one in networks}) == 0:
+        if not networks and not hit.stored:
             hit.unclear = True
-        hit.rows = self.rows(hit)
+        hit.rows = None if hit.stored else self.rows(hit)
 
     def placed(self, hit: Bootstrap, one: Node) -> None:
         """where, masked_fill, and assignments: a constant in place of the value switches it off."""
@@ -533,6 +565,10 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
+
+
+def _together(one: Site, other: Site) -> bool:
+    return one.file == other.file and one.function == other.function
 
 
 def _keep(one: Bootstrap) -> Any:

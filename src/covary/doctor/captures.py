@@ -63,9 +63,9 @@ def same_target(one: Site, other: Site) -> bool:
     return bool(targets(one) & targets(other))
 
 
-def attribute_line(kind: str, attribute: str, made: tuple[Site, ...]) -> Site | None:
+def attribute_line(kind: str, attribute: str, made: tuple[Site, ...], files: Iterable[str]) -> Site | None:
     """The line of a network's class that assigns a plain list (or the like) to an attribute."""
-    for site in made:
+    for site in (*made, *(Site(file, 0, "") for file in files)):
         classes = enclosing(site.file, site.line, (ast.ClassDef,))
         module = tree(site.file)
         named = (
@@ -308,3 +308,16 @@ def is_called(file: str, line: int) -> bool:
         (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
         for node in (ast.walk(module) if module else ())
     )
+
+
+def rebinding(after: Site | None, path: str) -> Site | None:
+    """The last line below a place that gives a new value to the variable which leads to a parameter, as its name tells."""
+    parts = path.split(".")
+    module = tree(after.file) if after is not None else None
+    found = []
+    for node in ast.walk(module) if module else ():
+        if isinstance(node, ast.Assign) and after is not None and node.lineno > after.line:
+            texts = [ast.unparse(target) for target in node.targets]
+            if any(text.rpartition(".")[2] in parts[:-1] for text in texts):
+                found.append(node.lineno)
+    return after.at(max(found)) if found and after is not None else None

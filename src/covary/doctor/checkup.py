@@ -28,6 +28,7 @@ class Checkup:
         self._watch = Watch(on_step=on_step)
         self.case: Case = self._watch.case
         self._watch.mode.listeners.update(rules.listeners(self.case))
+        self._watch.glances.listeners.update(rules.listeners(self.case, "AFTERWARDS"))
         self._named = named or {}
         self._found: list[Finding] | None = None
         self._seconds = 0.0

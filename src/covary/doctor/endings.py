@@ -23,7 +23,7 @@ class Outcomes:
     kinds: by the observation's key, one of the constants above; MIXED where it was one thing once and another later.
     widths: lengths of the observations seen. layouts: where an answer of step holds its flags, by how many values it has.
     functions: plain functions of the script that answer as step does. timed: some observation counts the time.
-    lengths: of each episode that ended by itself, how many steps it had.
+    lengths: of each episode that ended by itself, how many steps it had; longest: of all, however they ended.
     """
 
     def __init__(self, case: Any) -> None:
@@ -32,6 +32,7 @@ class Outcomes:
         self.layouts: dict[int, tuple[int, int | None, int]] = {}
         self.functions: dict[str, tuple[int, int | None, int]] = {}
         self.lengths: list[int] = []
+        self.longest = 0
         self.vector = False
         self.cuts = 0  # episodes that the script itself ended, by a reset in their midst
         self._last: dict[int, tuple[int, bool]] = {}
@@ -84,6 +85,7 @@ class Outcomes:
         ended = np.atleast_1d(np.asarray(done, dtype=bool))
         if steps.shape != ended.shape:
             steps = np.ones(ended.shape, dtype=int)
+        self.longest = max(self.longest, int(steps.max()))
         by_limit = np.zeros_like(ended) if limit is None else np.atleast_1d(limit)
         if len(self.lengths) < 10_000:
             self.lengths += [int(n) for n in steps[ended & ~by_limit]]

@@ -40,6 +40,7 @@ class Said:
     alone: bool = False
     stored: bool = False
     guards: bool = False
+    branches: bool = False  # a branch on the flag that is both decides about a target
     bare: list[int] = field(default_factory=list)  # lines where truncation alone is handed on
 
 
@@ -278,7 +279,7 @@ class _Reader:
                     if any(_called(other) in LEAVING for other in ast.walk(parent)):
                         return "control"
                     if not (_number(parent.body) and _number(parent.orelse)):
-                        return "value" if _bootstraps(parent.body) or _bootstraps(parent.orelse) else "guard"
+                        return "target" if _bootstraps(parent.body) or _bootstraps(parent.orelse) else "guard"
             elif isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
                 targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
                 simple = all(isinstance(target, (ast.Name, ast.Attribute)) for target in targets)
@@ -314,13 +315,13 @@ class _Reader:
             return "control"
         lines = {line for part in (*node.body, *node.orelse) for line in range(part.lineno, (part.end_lineno or part.lineno) + 1)}
         if lines & self.targets:
-            return "value"
+            return "target"
         if any(isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant) and one.value.value is None for one in inside):
-            return "value"
+            return "target"
         names = [{target.id for one in part for target in ast.walk(one) if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)}
                  for part in (node.body, node.orelse)]  # fmt: skip
         if names[0] & names[1]:
-            return "value" if any(_bootstraps(one) for one in inside if isinstance(one, ast.expr)) else "guard"
+            return "target" if any(_bootstraps(one) for one in inside if isinstance(one, ast.expr)) else "guard"
         calls = [one for one in inside if isinstance(one, ast.Call) and _called(one) not in TELLING]
         if calls and (_negated(node.test) or node.orelse):
             return "guard"
@@ -341,16 +342,20 @@ class _Reader:
                 uses[kind].append((node, self.use(node)))
         for merge in self.merged.values():
             uses["M"].append((merge, self.use(merge)))
-        wanted = [node for node, use in uses["M"] if use in ("value", "guard")]
+        wanted = [node for node, use in uses["M"] if use in ("value", "guard", "target")]
+        said.branches = any(use == "target" for _, use in uses["M"])
         if wanted:
-            flowing = [one for one in self.merged.values() if self.use(one) in ("value", "guard", "alias")]
+            flowing = [one for one in self.merged.values() if self.use(one) not in ("control", "told")]
             said.merges = sorted(one.lineno for one in flowing if self.use(one) != "alias" or self.alias_is_wanted(one, wanted))
         said.clocks = sorted(one.lineno for one in self.timed.values() if self.use(one) in ("alias", "value"))
-        said.apart = any(use in ("value", "guard") or use == "control" and not self.plain(node) for node, use in uses["U"])
+        decides = ("value", "guard", "target")
+        said.apart = bool(uses["T"] or self.merged) and any(
+            use in decides or (use == "control" and not self.plain(node)) for node, use in uses["U"]
+        )
         said.bare = sorted(node.lineno for node, use in uses["U"] if use == "value")  # type: ignore[attr-defined]
-        said.alone = any(use in ("value", "guard") for _, use in uses["T"])
+        said.alone = any(use in decides for _, use in uses["T"])
         said.stored = any(use == "value" for some in uses.values() for _, use in some)
-        said.guards = any(use == "guard" for some in uses.values() for _, use in some)
+        said.guards = any(use in ("guard", "target") for some in uses.values() for _, use in some)
         return said
 
     def in_merge(self, node: ast.AST) -> bool:

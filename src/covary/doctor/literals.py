@@ -69,6 +69,8 @@ def _distance(node: ast.AST, site: Site) -> int:
 
 def origin(site: Site, name: str, position: int, value: float) -> Site:
     """The line on which the number `value` stands that a call at `site` was given; the call itself if it cannot be told."""
+    if (inside := _inside(site, value)) is not None:
+        return site.at(inside)
     given = argument(site, name, position)
     found = list(_trace(site.file, given, site.line, 0)) if given is not None else []
     exact = [line for line, number in found if number is not None and _same(number, value)]
@@ -78,6 +80,14 @@ def origin(site: Site, name: str, position: int, value: float) -> Site:
         everywhere = {node.lineno for node in _numbers(site.file) if _same(value_of(node), value)}
         return site.at(everywhere.pop()) if len(everywhere) == 1 else site
     return site.at(min(found, key=lambda one: abs(one[1]) if one[1] is not None else math.inf)[0])
+
+
+def _inside(site: Site, value: float) -> int | None:
+    """The line of a number within the call itself, as in a list of parameter groups."""
+    calls = sorted(enclosing(site.file, site.line, (ast.Call,)), key=lambda one: _distance(one, site))
+    numbers = [node for node in ast.walk(calls[0]) if _same(value_of(node), value)] if calls else []
+    lines = {node.lineno for node in numbers if isinstance(node, ast.expr)}
+    return lines.pop() if len(lines) == 1 else None
 
 
 def _same(one: float | None, other: float) -> bool:

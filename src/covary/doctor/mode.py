@@ -161,11 +161,12 @@ class Watching(TorchFunctionMode):
         if name == "grad" and args and isinstance(args[0], Tensor):
             node.tags = {"of": trail.key_if_known(args[0])}
             node.inputs = ()
-        elif result.is_leaf and grad and name not in VIEWS:
+        elif result.is_leaf and grad and name not in VIEWS and not result._is_view():
             if trail.key_if_known(result) is not None:
                 return
             node.mark(leaf=True)  # a tensor made with requires_grad=True
             node.param = trail.key(result)
+            self.event("leaf", node.param)
         trail.put(result, node)
         trail.cut(node)
         self._tell(name, node, args, kwargs, result)
@@ -214,6 +215,7 @@ class Watching(TorchFunctionMode):
             if node.grad and node.param is None:
                 node.mark(leaf=True)
                 node.param = self.trail.key(tensor)
+                self.event("leaf", node.param)
 
     def _tell(self, name: str, node: Node, args: Any, kwargs: Any, result: Any) -> None:
         for listener in self.listeners.get(name, ()):

@@ -11,7 +11,7 @@ import ast
 import linecache
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -23,23 +23,37 @@ _CANON = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "truediv": "div", "negative": "neg",
     "add.reduce": "sum", "power": "pow", "fmin": "minimum", "fmax": "maximum", "idiv": "div", "isub": "sub",
 }  # fmt: skip
+
+
+def words(text: str) -> frozenset[str]:
+    """A set of names, written as a line of text."""
+    return frozenset(text.split())
+
+
 # the value of the first operand goes on, only fewer, other or reordered elements of it, or all of them weighed alike
-SELECT = frozenset(
-    ["squeeze", "unsqueeze", "view", "view_as", "reshape", "flatten", "ravel", "expand", "expand_as", "getitem", "select", "index_select", "take", "masked_select", "gather", "take_along_dim", "narrow", "permute", "transpose", "swapaxes", "t", "T", "mT", "H", "mH", "clone", "contiguous", "to", "float", "double", "half", "bfloat16", "type", "type_as", "cpu", "cuda", "repeat", "repeat_interleave", "tile", "roll", "flip", "unbind", "split", "chunk", "tensor_split", "unflatten", "movedim", "diagonal", "diag", "alias", "broadcast_to", "broadcast_tensors", "atleast_1d", "atleast_2d", "astype", "copy", "copy_", "data", "detach", "numpy", "item", "tolist", "tensor", "as_tensor", "asarray", "array", "ascontiguousarray", "asanyarray", "from_numpy", "stack", "vstack", "hstack", "dstack", "cat", "concatenate", "column_stack", "row_stack", "setitem", "masked_fill", "nan_to_num", "requires_grad", "pin_memory", "index_put", "rename", "vsplit", "hsplit", "moveaxis", "append", "extend"]
+SELECT = words(
+    "squeeze unsqueeze view view_as reshape flatten ravel expand expand_as getitem select index_select take gather "
+    "masked_select take_along_dim narrow permute transpose swapaxes t T mT H mH clone contiguous to float double half "
+    "bfloat16 type type_as cpu cuda repeat repeat_interleave tile roll flip unbind split chunk tensor_split unflatten "
+    "movedim diagonal diag alias broadcast_to broadcast_tensors atleast_1d atleast_2d astype copy data detach numpy "
+    "item tolist tensor as_tensor asarray array ascontiguousarray asanyarray from_numpy stack vstack hstack dstack cat "
+    "concatenate column_stack row_stack setitem masked_fill nan_to_num pin_memory index_put rename vsplit hsplit "
+    "moveaxis append"
 )
-REDUCE = frozenset(["mean", "sum", "nanmean", "nansum", "cumsum", "amax", "amin", "max", "min", "median", "trace"])
-GROWING = frozenset(
-    ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "softplus", "relu", "leaky_relu", "elu", "selu", "celu", "sqrt", "clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "atan", "arctan", "erf", "sinh", "asinh", "symlog", "relu6", "threshold"]
+REDUCE = words("mean sum nanmean nansum cumsum amax amin max min median trace")
+GROWING = words(
+    "exp log log1p expm1 tanh sigmoid softplus relu leaky_relu elu selu celu sqrt clamp clip clamp_min clamp_max "
+    "hardtanh atan arctan erf sinh asinh relu6 threshold"
 )
-EXTREME = frozenset(["minimum", "maximum"])
-MIXING = frozenset(
-    ["linear", "addmm", "matmul", "rmatmul", "mm", "bmm", "mv", "conv1d", "conv2d", "conv3d", "bilinear", "embedding", "einsum", "baddbmm", "addmv", "dot", "compiled"]
+EXTREME = words("minimum maximum")
+MIXING = words(
+    "linear addmm matmul rmatmul mm bmm mv conv1d conv2d conv3d bilinear embedding einsum baddbmm addmv dot compiled"
 )
-PRODUCT = frozenset(["dot", "inner", "vdot", "matmul", "rmatmul", "mv", "mm"])
-SQUARED = frozenset(["mse_loss", "smooth_l1_loss", "huber_loss", "l1_loss"])
-CUTS = frozenset(["detach", "data", "numpy", "item", "tolist", "tensor", "as_tensor", "from_numpy", "float", "int", "array", "asarray"])
-_POSITIVE = frozenset(
-    ["exp", "exp2", "softplus", "sigmoid", "abs", "std", "var", "norm", "softmax", "relu", "sqrt", "square", "ones", "ones_like", "full_like", "arange", "var_mean", "linalg_norm"]
+PRODUCT = words("dot inner vdot matmul rmatmul mv mm")
+SQUARED = words("mse_loss smooth_l1_loss huber_loss l1_loss")
+CUTS = words("detach data numpy item tolist tensor as_tensor from_numpy float int array asarray")
+_POSITIVE = words(
+    "exp exp2 softplus sigmoid abs std var norm softmax relu sqrt square ones ones_like full_like arange linalg_norm"
 )
 MOST = 6000
 
@@ -174,13 +188,7 @@ def is_scalar(node: Node) -> bool:
 def is_temperature(node: Node) -> bool:
     """A number, perhaps learned, that does not depend on data: only scalars are behind it."""
     for i, one in enumerate(node.walk()):
-        if (
-            i > 40
-            or not is_scalar(one)
-            or one.op == "reward"
-            or one.tag("reward", False)
-            or one.op in ("source", "log_prob")
-        ):
+        if i > 40 or not is_scalar(one) or one.tag("reward", False) or one.op in ("source", "log_prob", "reward"):
             return False
     return True
 
@@ -231,14 +239,18 @@ def heads(node: Node) -> frozenset[int]:
     return frozenset(found)
 
 
-def grad_params(node: Node) -> frozenset[int]:
-    """The parameters that a gradient from this node reaches."""
-    found = {
-        one.param
-        for one in node.walk(lambda one: one.grad and not one.tag("leaf", False))
-        if one.param is not None and one.grad
-    }
-    return frozenset(found)
+def grad_params(node: Node, ends: frozenset[str] = frozenset()) -> frozenset[int]:
+    """The parameters that a gradient from this node reaches; ends: operations that it does not pass."""
+
+    def enter(one: Node) -> bool:
+        return one.grad and one.op not in ends and not one.tag("leaf", False)
+
+    return frozenset(one.param for one in node.walk(enter) if one.param is not None and one.grad)
+
+
+_NEGATIVE_SCORES = words(
+    "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits gaussian_nll_loss"
+)
 
 
 @dataclass(slots=True)
@@ -259,13 +271,7 @@ def score(term: Term) -> Score | None:
     if op == "log_prob":
         value = leaf.args[1] if len(leaf.args) > 1 and type(leaf.args[1]) is Node else None
         return Score(term, term.sign, value)
-    if op in (
-        "cross_entropy",
-        "nll_loss",
-        "binary_cross_entropy",
-        "binary_cross_entropy_with_logits",
-        "gaussian_nll_loss",
-    ):
+    if op in _NEGATIVE_SCORES:
         value = leaf.args[1] if len(leaf.args) > 1 and type(leaf.args[1]) is Node else None
         return Score(term, -term.sign, value)
     above = {canon(one.op) for one in term.path()}
@@ -284,9 +290,10 @@ def score(term: Term) -> Score | None:
                 difference = difference.args[0]
         if canon(difference.op) == "sub":
             for value, mean in (difference.args[:2], difference.args[1::-1]):
-                if type(mean) is Node and mean.grad and type(value) is Node:
-                    if not value.grad or set(value.walk(lambda one: one.grad)) & {mean}:
-                        return Score(term, -term.sign, value)
+                if type(mean) is not Node or not mean.grad or type(value) is not Node:
+                    continue
+                if not value.grad or any(one is mean for one in value.walk(lambda one: one.grad)):
+                    return Score(term, -term.sign, value)
     return None
 
 
@@ -322,9 +329,10 @@ def errors(loss: Node, follow: Callable[[Node, Node], bool] = by_gradient) -> It
         inner = squared(leaf) if canon(leaf.op) != "abs" else leaf.args[0]
         while type(inner) is Node and canon(inner.op) in SELECT and type(inner.args[0]) is Node:
             inner = inner.args[0]
-        if type(inner) is Node and canon(inner.op) in ("sub", "rsub") and len(inner.args) > 1:
-            if type(inner.args[0]) is Node and type(inner.args[1]) is Node:
-                yield term, inner.args[0], inner.args[1]
+        if type(inner) is Node and canon(inner.op) in ("sub", "rsub"):
+            one, other = (*inner.args, None, None)[:2]
+            if type(one) is Node and type(other) is Node:
+                yield term, one, other
 
 
 # ---------------------------------------------------------------------------------------- which way a weight points
@@ -333,12 +341,14 @@ def errors(loss: Node, follow: Callable[[Node, Node], bool] = by_gradient) -> It
 @dataclass(slots=True)
 class Origins:
     """What a number was made of, and with what sign. rewards: by sign, when the latest was paid. values: outputs of
-    networks, entered: what came in from outside of PyTorch, others: anything else; (sign, whether discounted)."""
+    networks, entered: what came in from outside of PyTorch, others: anything else; (sign, whether discounted).
+    scores: signs of log-probabilities."""
 
     rewards: dict[int, int]
     values: set[tuple[int, bool]]
     entered: set[tuple[int, bool]]
     others: set[tuple[int, bool]]
+    scores: set[int] = field(default_factory=set)
     cost: bool = False
 
     @property
@@ -348,8 +358,8 @@ class Origins:
         return {sign for sign, less in some if not less} or {sign for sign, _ in some}
 
 
-_ENTRIES = frozenset("from_numpy tensor as_tensor setitem source".split())
-_NOTHING = frozenset(["zeros", "zeros_like", "empty", "empty_like", "parameter", "zero", "full", "log_prob", "entropy", "new_zeros"])
+_ENTRIES = words("from_numpy tensor as_tensor setitem source")
+_NOTHING = words("zeros zeros_like empty empty_like parameter zero full log_prob entropy new_zeros")
 
 
 def origins(weight: Node, most: int = 3000) -> Origins:
@@ -370,6 +380,9 @@ def origins(weight: Node, most: int = 3000) -> Origins:
         if heads(node):
             found.values.add((sign, less))
             continue
+        if node.op == "log_prob":
+            found.scores.add(sign)
+            continue
         below = operands(node)
         if node.op in _ENTRIES:
             found.entered.add((sign, less))
@@ -377,10 +390,14 @@ def origins(weight: Node, most: int = 3000) -> Origins:
             if canon(node.op) not in _NOTHING:
                 found.others.add((sign, less))
             continue
-        if canon(node.op) in ("add", "sub", "rsub"):  # a plain number beside a tensor: a reward that was not seen to be one
+        if canon(node.op) in (
+            "add",
+            "sub",
+            "rsub",
+        ):  # a plain number beside a tensor: a reward that was not seen to be one
             for i, one in enumerate(node.args[:2]):
                 if type(one) in (int, float) and abs(one) > 1e-5:
-                    turned = canon(node.op) == "sub" and i == 1 or canon(node.op) == "rsub" and i == 0
+                    turned = (canon(node.op), i) in (("sub", 1), ("rsub", 0))
                     found.others.add((-sign if turned else sign, less))
         summary = _summary(node)
         for child, direction, factor, number in below:
@@ -467,13 +484,11 @@ def movers(case: Case) -> dict[int, frozenset[Optimizer]]:
         return known
     waiting: dict[Optimizer, list[Backward]] = {}
     found: dict[int, set[Optimizer]] = {}
-    unseen: list[Backward] = []
     held = {optimizer: frozenset(optimizer.params) for optimizer in case.optimizers}
     for event in case.events:
         if event.kind == "backward":
             for optimizer in held:
                 waiting.setdefault(optimizer, []).append(event.what)
-            unseen.append(event.what)
         elif event.kind == "step" and event.what is not None:
             for one in waiting.pop(event.what, ()):
                 found.setdefault(id(one), set()).add(event.what)
@@ -482,7 +497,7 @@ def movers(case: Case) -> dict[int, frozenset[Optimizer]]:
                 if keys & event.more:
                     waiting.pop(optimizer, None)
     result = {key: frozenset(some) for key, some in found.items()}
-    case.memory["movers"] = result  # type: ignore[assignment]
+    case.memory["movers"] = result
     return result
 
 

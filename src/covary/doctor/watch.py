@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from covary.doctor import aftermath, environments, semantics, weights
+from covary.doctor import aftermath, environments, glances, semantics, weights
 from covary.doctor.case import Backward, Case, Event, Module, Optimizer, Step
 from covary.doctor.mode import Watching
 from covary.doctor.names import collect
@@ -84,6 +84,7 @@ class Watch:
         self.environments = environments.Environments(self)
         self.weights = weights.Weights(self)
         self.aftermath = aftermath.Aftermath(self)
+        self.glances = glances.Glances(self)
 
     # ------------------------------------------------------------------------------------------- putting on and off
 
@@ -157,6 +158,7 @@ class Watch:
         self._drop_mode()
         self._safely(self.weights.stop)
         self._safely(self.aftermath.stop)
+        self._safely(self.glances.end)
         self.patches.undo()
         for handle in self._handles:
             handle.remove()
@@ -200,6 +202,10 @@ class Watch:
             event.stack = stack()
         elif kind == "requires_grad":
             self.event(kind, what, more[1], more[0]).stack = stack()
+        elif kind == "leaf":
+            self.weights.made_by_hand(what)
+        elif kind == "gradient written":
+            self.event(kind, what, more[1] if len(more) > 1 else None, None).stack = stack()
         else:
             self.event(kind, what, more[1] if len(more) > 1 else None, None)
 
@@ -255,15 +261,16 @@ class Watch:
     def _zeroed(self, owner: Any) -> None:
         if isinstance(owner, nn.Module):
             keys = frozenset(self._key(p) for p in owner.parameters())
-            self.event("zero_grad", None, keys)
+            self.event("zero_grad", None, keys).stack = stack()
         else:
             keys = frozenset(self._key(p) for group in owner.param_groups for p in group["params"])
-            self.event("zero_grad", self._optimizers.get(owner), keys)
+            self.event("zero_grad", self._optimizers.get(owner), keys).stack = stack()
 
     def _step_begins(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not self._mine():
             return
         if not self.trail.open:
+            self.glances.step_begins()
             return
         closure = _has_closure(args, kwargs)
         self._safely(self._measure, optimizer, closure)
@@ -328,6 +335,8 @@ class Watch:
         if self.trail.open:
             self._safely(self._compare, optimizer)
             self._resume()
+        else:
+            self._safely(self.glances.step_ended, optimizer)
         if not self._depth:
             self._after_step()
 

@@ -113,6 +113,10 @@ class Weights:
         trail = self.watch.trail
         self.born.setdefault(trail.key(param), (trail.tick(), stack(2)))
 
+    def made_by_hand(self, key: int) -> None:
+        """A tensor that was made with requires_grad=True: a parameter without a module."""
+        self.born.setdefault(key, (self.watch.trail.serial, stack(2)))
+
     def copied(self, event: Event, result: Any) -> None:
         """A deepcopy: its parameters were made there."""
         event.stack = stack(3)

@@ -6,6 +6,7 @@ A module in this folder has
     RANK        which cause is named first where several were found; the lower, the earlier
     EXPLAINS    codes of findings that are consequences of this one, folded into it
     LISTENS     optional: {call of PyTorch: function(case, node, args, kwargs, result)}, told inside the window
+    AFTERWARDS  optional: the same, told after the window, now and then (see glances.py); only its own numbers are new
     examine     Case -> the findings
 
 and is found by being here.
@@ -32,11 +33,11 @@ def all_rules() -> tuple[ModuleType, ...]:
     return tuple(sorted(modules, key=lambda rule: rule.RANK))
 
 
-def listeners(case: Case) -> dict[str, list[Callable[..., None]]]:
+def listeners(case: Case, when: str = "LISTENS") -> dict[str, list[Callable[..., None]]]:
     """Who wants to be told of which call."""
     told: dict[str, list[Callable[..., None]]] = {}
     for rule in all_rules():
-        for call, listener in getattr(rule, "LISTENS", {}).items():
+        for call, listener in getattr(rule, when, {}).items():
             told.setdefault(call, []).append(functools.partial(listener, case))
     return told
 

@@ -13,17 +13,30 @@ from torch.distributions import Distribution
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
 from covary.doctor.sites import Site
-from covary.doctor.terms import EXTREME, SELECT, Score, canon, examined, grad_params, moved, score, sign_of, terms
+from covary.doctor.terms import (
+    EXTREME,
+    SELECT,
+    Score,
+    canon,
+    examined,
+    grad_params,
+    moved,
+    score,
+    sign_of,
+    terms,
+    words,
+)
 from covary.doctor.trail import Node
 
 CODE = "clipped-action"
 RANK = 38
 EXPLAINS = frozenset({"std-collapse", "saturation", "learning-rate"})
 
-CLIPS = frozenset("clamp clip clamp_min clamp_max hardtanh".split())
-SQUASHES = frozenset("tanh sigmoid".split())
-SCALES = frozenset("add sub rsub mul div neg".split())
-UNBOUNDED = frozenset("Normal MultivariateNormal LowRankMultivariateNormal Laplace Cauchy StudentT".split())
+CLIPS = words("clamp clip clamp_min clamp_max hardtanh")
+SQUASHES = words("tanh sigmoid")
+EXTREMES = EXTREME | {"max", "min"}
+SCALES = words("add sub rsub mul div neg")
+UNBOUNDED = words("Normal MultivariateNormal LowRankMultivariateNormal Laplace Cauchy StudentT")
 LEAST = 0.01  # share of the scored elements that lie at a bound: below this a clip is a precaution
 
 
@@ -84,7 +97,7 @@ def _unbounded(distribution: Any) -> bool:
             return True
         if type(distribution).__name__ != "Independent":
             return False
-        distribution = distribution.base_dist
+        distribution = vars(distribution).get("base_dist")
     return False
 
 
@@ -116,7 +129,7 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _weighed(one: Score) -> bool:
-    """Whether a log-probability is weighed by an advantage or the like: weights that are never negative make a regression."""
+    """Whether a log-probability is weighed by an advantage or the like; what is never negative makes a regression."""
     if one.entropy or one.value is None:
         return False
     if one.value.grad or not one.term.factors:
@@ -138,14 +151,18 @@ def _changed(case: Case, value: Node, keys: frozenset[int]) -> Node | None:
             if case.before(node) & keys:
                 return change
             continue
-        if op in CLIPS or op in SQUASHES or op in EXTREME and sum(bool(case.before(one)) for one in node.inputs) == 1:
-            if change is None or change.op in SQUASHES and op in CLIPS:
-                # a clip of what is squashed already, to a numeric support, is no change of its own
-                change = node if change is None else change
-            todo += [(one, change) for one in node.inputs[:1] or () if case.before(one) & keys]
+        if op in CLIPS or op in SQUASHES or (op in EXTREMES and _bounded(case, node, keys)):
+            # a clip after a squash goes to a numeric support, and is no change of its own
+            change = change or node
+            todo += [(one, change) for one in node.inputs if case.before(one) & keys]
         elif op in SELECT or op in SCALES or op in ("float", "int"):
             todo += [(one, change) for one in node.inputs[:64] if case.before(one) & keys]
     return None
+
+
+def _bounded(case: Case, node: Node, keys: frozenset[int]) -> bool:
+    """Whether one operand of a minimum or maximum is a bound."""
+    return sum(bool(case.before(one) & keys) for one in node.inputs) == 1 < len(node.inputs)
 
 
 def _by_hand(node: Node) -> bool:
@@ -163,24 +180,41 @@ def _by_hand(node: Node) -> bool:
 
 def _finding(case: Case, change: Node, leaf: Node, site: Site, keys: frozenset[int], times: int) -> Finding:
     bounds = case.memory.get(CODE, {}).get(leaf.site)
-    evidence: dict[str, Any] = {"changed by": change.op, "scored by": leaf.tag("of", "a hand-written Gaussian"), "losses examined": times}
+    evidence: dict[str, Any] = {
+        "changed by": change.op,
+        "scored by": leaf.tag("of", "a hand-written Gaussian"),
+        "losses examined": times,
+    }
     if change.op in SQUASHES:
+        where = f" (line {change.site.line})" if change.site is not None else ""
         return Finding(
-            CODE, "error", f"A `{change.op}`-squashed action is scored by the density of the unsquashed one", site,
-            f"The action was drawn from an unbounded density, then went through `{change.op}` (line {change.site.line if change.site else '?'}), "
-            "and its result is scored by that same density, as if it had been drawn there. The log-probability is of another action "
-            "than the one that was taken.",
+            CODE,
+            "error",
+            f"A `{change.op}`-squashed action is scored by the density of the unsquashed one",
+            site,
+            f"The action was drawn from an unbounded density and then went through `{change.op}`{where}. Its result is "
+            "scored by that same density, as if it had been drawn there: the log-probability is of another action than "
+            "the one that was taken.",
             "u = dist.sample(); action = torch.tanh(u)\n"
             "log_prob = (dist.log_prob(u) - torch.log(1 - action.pow(2) + 1e-6)).sum(-1)",
-            case.named(keys), evidence, True, keys,
-        )  # fmt: skip
+            case.named(keys),
+            evidence,
+            True,
+            keys,
+        )
     if bounds is not None:
         evidence["share at a bound"] = round(bounds.share, 4)
-    severity = "error" if bounds is None or bounds.share >= 0.05 else "warning"
     return Finding(
-        CODE, severity, "The clipped action is scored, and the policy drew the unclipped one", site,
-        "The density that scores this action knows nothing of the bounds: it was drawn without them. Where the clip bites, the "
-        "score is of an action that was not drawn, and the gradient pushes the mean beyond the bounds or the spread away from where it should be.",
-        "env.step(action.clamp(low, high))      # clip only what the environment gets; keep and score the action as it was drawn",
-        case.named(keys), evidence, True, keys,
-    )  # fmt: skip
+        CODE,
+        "error" if bounds is None or bounds.share >= 0.05 else "warning",
+        "The clipped action is scored, and the policy drew the unclipped one",
+        site,
+        "The density that scores this action knows nothing of the bounds: it was drawn without them. Where the clip "
+        "bites, the score is of an action that was not drawn, and the gradient pushes the mean out of the bounds or "
+        "the spread to where it should not be.",
+        "env.step(action.clamp(low, high))      # clip what the environment gets; keep and score the action as drawn",
+        case.named(keys),
+        evidence,
+        True,
+        keys,
+    )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 
-from covary.doctor import bootstraps, flags
+from covary.doctor import bootstraps, flags, sites
 from covary.doctor.bootstraps import Group
 from covary.doctor.case import Case
 from covary.doctor.endings import GOES_ON, TERMINAL
 from covary.doctor.findings import Finding
+from covary.doctor.sites import Site
 
 CODE = "done-mask"
 RANK = 44
 EXPLAINS: frozenset[str] = frozenset({"truncation"})
 LISTENS = bootstraps.LISTENS
+
+# which of two lines is named where a flag and its opposite were mixed up, nothing else
+_OPPOSITE = re.compile(r"not_?done|non_?term|not_?term|mask|alive|cont\b|continu|nonterminal", re.IGNORECASE)
+_FLAG = re.compile(r"done|term|over|end|dead|flag", re.IGNORECASE)
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -26,7 +33,8 @@ def examine(case: Case) -> Iterator[Finding]:
         return  # whoever masks one target knows of masks
     for group in groups:
         if (evidence := forgotten(case, group)) is not None:
-            yield _forgotten(case, group, evidence)
+            branch = _branch(group) if not group.table[GOES_ON, True] else None
+            yield _inverted_branch(case, group, branch) if branch is not None else _forgotten(case, group, evidence)
             return
 
 
@@ -37,8 +45,8 @@ def is_inverted(case: Case, group: Group) -> bool:
     """Terminal states are bootstrapped from, and those that go on are not."""
     ended, ended_through = group.share(TERMINAL)
     going, going_through = group.share(GOES_ON)
-    if ended + going >= 12 and going >= 8:
-        return going_through < 0.2 and (ended_through > 0.8 if ended else going_through == 0.0 and going >= 64)
+    if ended and going >= 8:
+        return going_through < 0.2 and ended_through > 0.8
     if group.kept + group.dropped < 64:
         return False
     flags_seen = list(bootstraps.ends(case))
@@ -49,6 +57,31 @@ def is_inverted(case: Case, group: Group) -> bool:
     return 0 < over < 0.35 and through <= 2 * over + 0.05 and through < 0.5 * (1 - over)
 
 
+def _misnamed(group: Group) -> Site | None:
+    """Where a flag as it is was given the name of its opposite (`not_done = done`), if the target multiplies by that name."""
+    module, statement = sites.tree(group.at.file), sites.statement(group.at.file, group.at.line)
+    if module is None or statement is None:
+        return None
+    names = {name for node in ast.walk(statement) if (name := _name(node)) and _OPPOSITE.search(name)}
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant) and _name(node.right) in names
+           for node in ast.walk(statement)):  # fmt: skip
+        return None
+    for node in ast.walk(module):
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1 or node is statement:
+            continue
+        target = node.targets[0].value if isinstance(node.targets[0], ast.Subscript) else node.targets[0]
+        parts = list(ast.walk(node.value))
+        turned = any(isinstance(one, (ast.UnaryOp, ast.Sub, ast.IfExp)) or (_name(one) or "").startswith("logical_n") for one in parts)
+        flag = any((name := _name(one)) and _FLAG.search(name) and not _OPPOSITE.search(name) for one in parts)
+        if _name(target) in names and flag and not turned:
+            return group.at.at(node.lineno)
+    return None
+
+
+def _name(node: ast.AST) -> str | None:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
 def _inverted(case: Case, group: Group) -> Finding:
     ended, going = group.share(TERMINAL), group.share(GOES_ON)
     through = group.kept / max(group.kept + group.dropped, 1)
@@ -56,7 +89,7 @@ def _inverted(case: Case, group: Group) -> Finding:
         CODE,
         "error",
         "The done mask is inverted: only the ends of episodes are bootstrapped from",
-        group.at,
+        _misnamed(group) or group.at,
         f"Of the values of next states, {through:.0%} got through the mask here, and those are the ones after which nothing "
         "comes. For every other state the target is the reward of one step alone, so the value never learns what comes later.",
         "The mask must be 0 at a terminal state and 1 elsewhere: target = reward + gamma * (1 - terminated) * next_value.",
@@ -84,8 +117,10 @@ def forgotten(case: Case, group: Group) -> str | None:
         return None  # always after as many steps: a time limit, which is no end
     ended, through = group.share(TERMINAL)
     going, _ = group.share(GOES_ON)
-    if ended >= 2 and through == 1.0 and going:
+    if ended >= 2 and through == 1.0:
         return f"{ended} values of terminal states entered the target in full"
+    if group.depth > outcomes.longest > 1 and all(one.stored for one in group.times):
+        return f"a sum over {group.depth} steps runs on across the ends of episodes, the longest of which had {outcomes.longest}"
     if ended or going:
         return None
     batched = [one for one in group.times if one.size > 1 and one.whole and not one.stored]
@@ -97,12 +132,46 @@ def forgotten(case: Case, group: Group) -> str | None:
     return f"{len(lengths)} episodes ended, and no factor, condition or branch stands between the value and the target"
 
 
+def _where(group: Group) -> Site:
+    """Where the mask should enter: in the sum, or where the value was taken that a recursion begins with."""
+    deepest = max(group.times, key=lambda one: one.depth)
+    first = group.times[0].inner
+    return first if deepest.depth > 1 and first is not None else group.at
+
+
+def _branch(group: Group) -> Site | None:
+    """The `if` that chooses between a target that bootstraps and one that does not."""
+    module = sites.tree(group.site.file)
+    found: ast.If | ast.IfExp | None = None
+    for node in ast.walk(module) if module else ():
+        if isinstance(node, (ast.If, ast.IfExp)) and node.lineno <= group.site.line <= (node.end_lineno or node.lineno):
+            if found is None or node.lineno >= found.lineno:
+                found = node
+    return group.site.at(found.test.lineno) if found is not None else None
+
+
+def _inverted_branch(case: Case, group: Group, site: Site) -> Finding:
+    ended, _ = group.share(TERMINAL)
+    return Finding(
+        CODE,
+        "error",
+        "The branch on the end of the episode is inverted: only terminal states are bootstrapped from",
+        site,
+        f"All {ended} values of next states that entered the target belong to terminal states, after which nothing comes. For "
+        "every other state the target is the reward of one step alone, so the value never learns what comes later.",
+        "Swap the branches: target = reward if terminated else reward + gamma * next_value.",
+        case.named(group.keys),
+        {"bootstrapped at terminal states": ended, "at others": 0},
+        keys=group.keys,
+    )
+
+
 def _forgotten(case: Case, group: Group, evidence: str) -> Finding:
     return Finding(
         CODE,
         "error",
         "The done mask is missing: the target goes on past the end of the episode",
-        group.at,
+        _where(group),
         f"The target is the reward plus a discounted value of the next state, at terminal states too ({evidence}). Nothing "
         "comes after those, so their value is never learned, and what it happens to be leaks into all values before it.",
         "Multiply by 1 - terminated: target = reward + gamma * (1 - terminated) * next_value.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Case, Event
 from covary.doctor.findings import Finding
-from covary.doctor.sites import Site, statement
+from covary.doctor.sites import Site, statement, text
 from covary.doctor.trail import Node
 
 CODE = "frozen-parameter"
@@ -92,7 +92,7 @@ def _left_over(case: Case, key: int, events: list[Event]) -> Site | None:
     if len(steps) < 3:
         return None
     if _reached_before(case, key, first.serial):
-        anew = len({event.serial for event in since}) > 2
+        anew = len({event.serial for event in since}) > 1
         return _line(case, first) if anew and key in steps[-1].grads else None
     return _line(case, first) if _as_born(case, key, steps[0].serial) else None
 
@@ -110,7 +110,7 @@ def _as_born(case: Case, key: int, until: int) -> bool:
     writes = [event.more for event in (*weights.early, *case.events) if event.kind == "write" and event.what == key]
     writes = [node for node in writes if isinstance(node, Node) and node.serial < until]
     drawn = [i for i, node in enumerate(writes) if _is_random(node)]
-    return not writes or (bool(drawn) and drawn[-1] >= len(writes) - 2)  # a padding row may be set to 0 after the draw
+    return bool(drawn) and drawn[-1] >= len(writes) - 2  # a padding row may be set to 0 after the draw
 
 
 def _is_random(node: Node) -> bool:
@@ -120,6 +120,8 @@ def _is_random(node: Node) -> bool:
 def _line(case: Case, event: Event) -> Site | None:
     """The innermost frame that says False itself; the caller of a helper which freezes others rightly."""
     frames = event.stack or ((event.site,) if event.site else ())
+    if not any("requires_grad" in text(site.file, site.line) for site in frames):
+        return None  # Embedding.from_pretrained, say
     rightly = {
         site.place
         for other in case.events

@@ -71,9 +71,10 @@ def _lost(case: Case, weights: Weights) -> frozenset[int]:
         if one.only is None:
             times.update(one.reached - held)
     hand = by_hand(case)
-    frozen = {event.what for event in case.events if event.kind == "requires_grad"}
+    frozen = {event.what for event in case.events if event.kind == "requires_grad" and not event.more}
     known = {key for keys in weights.trees for key in keys} | weights.born.keys()
     known |= {key for loose in weights.loose for key in loose.keys}
+    known |= {key for key, count in times.items() if count > LEAST}  # no input, which would be new each time
     found = frozenset(key for key in times if key in known and key not in hand and key not in frozen)
     return found if sum(bool(one.reached & found) for one in case.backwards) >= LEAST else frozenset()
 
@@ -98,12 +99,13 @@ def _explain(case: Case, weights: Weights, lost: frozenset[int]) -> tuple[frozen
             return group, _swapped(case, weights, optimizer, group, idle)
         later = frozenset(key for key in lost if weights.born.get(key, (0,))[0] > optimizer.serial)
         together = [keys for keys in weights.trees if keys & later and keys & case.stepped.keys()]
-        if idle and later and together:
-            return later & together[0], _swapped(case, weights, optimizer, later & together[0], idle)
+        group = later & together[0] if together else later if idle >= set(optimizer.params) else frozenset()
+        if idle and group:
+            return group, _swapped(case, weights, optimizer, group, idle)
     for loose in weights.loose:
         group = loose.keys & lost
         if group and loose.registered & case.stepped.keys():
-            site = captures.attribute_line(loose.kind, loose.attribute, _born(weights, group))
+            site = captures.attribute_line(loose.kind, loose.attribute, _born(weights, group), _files(case))
             wrapper = "nn.ModuleDict" if loose.holder == "dict" else "nn.ModuleList"
             if loose.holder in ("Tensor", "Parameter"):
                 wrapper = "nn.Parameter"
@@ -116,6 +118,11 @@ def _explain(case: Case, weights: Weights, lost: frozenset[int]) -> tuple[frozen
     if group:
         return group, _without_optimizer(case, group)
     return _part(case, weights, lost)
+
+
+def _files(case: Case) -> set[str]:
+    sites = [*(one.site for one in case.optimizers), *(one.site for one in case.backwards[:20])]
+    return {site.file for site in sites if site is not None}
 
 
 def _born(weights: Weights, keys: frozenset[int]) -> tuple[Site, ...]:
@@ -160,7 +167,8 @@ def _swapped(case: Case, weights: Weights, optimizer: Optimizer, group: frozense
     mine, theirs = _born(weights, group), _born(weights, idle)
     if not mine or weights.born[min(key for key in group if key in weights.born)][0] > optimizer.serial:
         if not mine:
-            return wrong
+            site = captures.rebinding(optimizer.site, case.names.get(min(group), ""))
+            return Told(site, "The network is another one since this line.", fix, idle) if site else wrong
         what = f"They were made anew here, after {optimizer.kind} (line {_line(optimizer)}) had been built for the old ones."
         return Told(captures.making(mine, theirs), what, fix, idle)
     if _has_a_role(case, idle):

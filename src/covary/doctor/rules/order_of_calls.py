@@ -24,6 +24,7 @@ def examine(case: Case) -> Iterator[Finding]:
         erased |= finding.keys
         yield finding
     yield from _never_stepped(case)
+    yield from _never_computed(case)
     yield from _in_vain(case, known, frozenset(erased))
 
 
@@ -84,7 +85,7 @@ def _line(life: list[Moment]) -> tuple[Site, bool] | None:
             if last_backward is None or (last_zero is not None and last_zero.serial > last_backward.serial):
                 gone += 1
                 if last_zero is not None and last_backward is not None:
-                    sites[last_zero.site] += 1
+                    sites[_beside(last_zero, moment, last_backward)] += 1
     if steps < LEAST or backwards < LEAST or gone < 0.9 * steps:
         return None
     if first == "step":
@@ -92,6 +93,12 @@ def _line(life: list[Moment]) -> tuple[Site, bool] | None:
         return None if site is None else (site, True)
     site = sites.most_common(1)[0][0] if sites else None
     return None if site is None else (site, False)
+
+
+def _beside(zero: Moment, *others: Moment) -> Site | None:
+    """The line that erases, in the function where the others are called: it may be a helper's that does it."""
+    functions = {(one.site.file, one.site.function) for one in others if one.site is not None}
+    return next((site for site in zero.event.stack if (site.file, site.function) in functions), zero.site)
 
 
 # ------------------------------------------------------------------------------------- an optimizer that never steps
@@ -201,6 +208,33 @@ def _scheduler(case: Case, backwards: list[Backward]) -> Site | None:
     return site.at(min(lines)) if lines else None
 
 
+# ------------------------------------------------------------------------------------------- no backward at all
+
+
+def _never_computed(case: Case) -> Iterator[Finding]:
+    """An optimizer steps, and backward was never called for it."""
+    for optimizer in case.optimizers:
+        keys = frozenset(optimizer.params)
+        if optimizer.steps < 5 or keys & case.reached or any(case.strength.get(key) for key in keys):
+            continue
+        stepping = [step.site for step in case.steps if step.optimizer is optimizer and step.site is not None]
+        named = uncalled({site.file for site in stepping[-1:]}, "backward")
+        if not stepping or (case.backwards and not named):
+            continue
+        yield Finding(
+            CODE,
+            "error",
+            f"{optimizer.kind} steps without any gradient: backward is never called",
+            named[0] if named else stepping[-1],
+            f"{optimizer.steps} steps, and no backward call ever reached its {len(keys)} parameters"
+            + (": this line names `backward` and does not call it." if named else "."),
+            "loss.backward()\noptimizer.step()",
+            case.named(keys),
+            {"steps": optimizer.steps, "backwards": len(case.backwards), "optimizer": optimizer.kind},
+            keys=keys,
+        )
+
+
 # ----------------------------------------------------------------------------- a backward whose gradients nobody uses
 
 
@@ -224,7 +258,8 @@ def _in_vain(case: Case, known: dict[int, list[Moment]], erased: frozenset[int])
         last = max((after for after in fates if after is not None), key=lambda after: after.serial)
         lost = all(after is not None and after.kind == "zero" for after in fates) and one.reached <= held
         lost = lost and not any(one.serial < read < last.serial for read in reads)
-        by_site.setdefault(one.site, []).append((one, last.site if lost else None))
+        own = Moment("backward", one.serial, one.site, last.event)
+        by_site.setdefault(one.site, []).append((one, _beside(last, own) if lost else None))
     for site, many in by_site.items():
         zeros = {zero for _, zero in many}
         keys = frozenset().union(*(one.reached for one, _ in many))

@@ -7,14 +7,26 @@ from collections.abc import Iterator
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
 from covary.doctor.sites import Site
-from covary.doctor.terms import Score, canon, examined, grad_params, heads, is_temperature, moved, score, terms
+from covary.doctor.terms import (
+    Score,
+    Term,
+    canon,
+    examined,
+    grad_params,
+    heads,
+    is_temperature,
+    moved,
+    score,
+    terms,
+    words,
+)
 from covary.doctor.trail import Node
 
 CODE = "rsample-in-score"
 RANK = 36
 EXPLAINS = frozenset({"learning-rate", "std-collapse", "wrong-sign", "saturation"})
 
-NOISE = frozenset("randn randn_like normal standard_normal standard_gamma rand rand_like".split())
+NOISE = words("randn randn_like normal standard_normal standard_gamma rand rand_like")
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -47,7 +59,7 @@ def _scored(case: Case, backward: Backward) -> Iterator[tuple[Score, Node, Site]
         if one is None or one.value is None or not one.value.grad or one.entropy:
             continue
         draw = _draw(one)
-        if draw is None or (site := _place(draw)) is None:
+        if draw is None or (site := draw.site) is None:
             continue
         if id(draw) not in judged:
             judged[id(draw)] = _used_otherwise(draw, found, grad_params(term.leaf))
@@ -62,7 +74,11 @@ def _draw(one: Score) -> Node | None:
     number = leaf.tag("dist")
     given = {id(node) for node in (leaf.tag("given") or {}).values() if isinstance(node, Node) and node.grad}
     if leaf.op != "log_prob":
-        given = {id(node) for node in leaf.walk(lambda node: node.grad) if node.grad and (heads(node) or node.param is not None)}
+        given = {
+            id(node)
+            for node in leaf.walk(lambda node: node.grad)
+            if node.grad and (heads(node) or node.param is not None)
+        }
     walked = [node for node, _ in zip(one.value.walk(lambda node: node.grad), range(200), strict=False) if node.grad]
     for node in walked:
         if node.op == "rsample":
@@ -77,14 +93,13 @@ def _draw(one: Score) -> Node | None:
 
 
 def _noise(node: Node) -> bool:
-    return any(one.op in NOISE for one, _ in zip(node.walk(lambda one: canon(one.op) in ("mul", "div", "neg")), range(6), strict=False))
+    return any(
+        one.op in NOISE
+        for one, _ in zip(node.walk(lambda one: canon(one.op) in ("mul", "div", "neg")), range(6), strict=False)
+    )
 
 
-def _place(draw: Node) -> Site | None:
-    return draw.site
-
-
-def _used_otherwise(draw: Node, found: list, keys: frozenset[int]) -> bool:  # type: ignore[type-arg]
+def _used_otherwise(draw: Node, found: list[Term], keys: frozenset[int]) -> bool:
     """Whether the loss also follows the draw into another network, as SAC and a VAE do."""
     done: set[int] = set()
     for term in found:
@@ -93,9 +108,9 @@ def _used_otherwise(draw: Node, found: list, keys: frozenset[int]) -> bool:  # t
                 continue
             done.add(id(start))
             for node in start.walk(lambda one: one.grad and one is not draw):
-                if node.grad and (head := heads(node)) and not head & keys:
-                    if any(one is draw for one in node.walk(lambda one: one.grad)):
-                        return True
+                other = node.grad and (head := heads(node)) and not head & keys
+                if other and any(one is draw for one in node.walk(lambda one: one.grad)):
+                    return True
     return False
 
 
@@ -106,9 +121,9 @@ def _finding(case: Case, draw: Node, site: Site, keys: frozenset[int], times: in
         "error",
         "The action moves with the policy's mean, and so does its score: their gradients cancel",
         site,
-        f"The log-probability of this action is weighed by a return or an advantage, as in REINFORCE, where the action is a number "
-        f"that was once drawn. {call} keeps it tied to the policy: when the mean moves, the action moves along, the log-probability "
-        f"stays as it is, and its gradient to the mean is exactly 0.",
+        f"The log-probability of this action is weighed by a return or an advantage, as in REINFORCE, where the action "
+        f"is a number that was once drawn. {call} keeps it tied to the policy: when the mean moves, the action moves "
+        f"along, the log-probability stays as it is, and its gradient to the mean is exactly 0.",
         "action = dist.sample()      # or dist.log_prob(action.detach())",
         case.named(keys),
         {"losses examined": times, "drawn from": draw.tag("of", "a hand-written Gaussian")},

@@ -6,39 +6,45 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
-from covary.doctor.terms import MIXING, canon, examined, grad_params, heads, moved, score, terms, uncut
+from covary.doctor.sites import Site
+from covary.doctor.terms import canon, examined, grad_params, heads, moved, score, terms, uncut, words
 from covary.doctor.trail import Node
 
 CODE = "sample-not-rsample"
 RANK = 19  # before graph-cut: older, rightful cuts (acting under no_grad) may lead to the same parameters
-EXPLAINS = frozenset({"graph-cut", "learning-rate", "saturation", "std-collapse", "wrong-sign", "dead-relu", "optimizer-mismatch"})
+EXPLAINS = frozenset(
+    {"graph-cut", "learning-rate", "saturation", "std-collapse", "wrong-sign", "dead-relu", "optimizer-mismatch"}
+)
 
-DRAWS = frozenset("sample normal bernoulli multinomial poisson".split())
-DISCRETE = frozenset("Categorical OneHotCategorical Bernoulli Multinomial Binomial Geometric Poisson NegativeBinomial".split())
+# some of them have a gradient, and it is 0
+DRAWS = words("sample normal bernoulli multinomial poisson")
+DISCRETE = words("Categorical OneHotCategorical Bernoulli Multinomial Binomial Geometric Poisson NegativeBinomial")
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    places: dict[object, tuple[Node, set[int], int, bool]] = {}
+    places: dict[Site, tuple[Node, frozenset[int], int, bool]] = {}
     for backward in examined(case):
         for draw, keys in _drawn(case, backward):
             if draw.site is not None:
-                _, known, times, _ = places.get(draw.site, (draw, set(), 0, False))
+                _, known, times, _ = places.get(draw.site, (draw, frozenset(), 0, False))
                 places[draw.site] = draw, known | keys, times + 1, bool(backward.reached & keys)
-    for draw, keys, times, partly in places.values():
-        yield _finding(case, draw, frozenset(keys), times, partly)
+    for draw, some, times, partly in places.values():
+        yield _finding(case, draw, some, times, partly)
 
 
 def _drawn(case: Case, backward: Backward) -> Iterator[tuple[Node, frozenset[int]]]:
-    """The draws that a loss follows into a judge (a network, or any function if there is no other way to the policy)."""
+    """The draws that a loss follows into a judge: a network, or any function if there is no other way to the policy."""
     keys = moved(case, backward)
     if not keys and not backward.loss.grad and case.raised is not None:
         keys = frozenset(key for one in case.optimizers for key in one.params) - case.reached
-    keys &= case.before(backward.loss)
+    keys = keys & case.before(backward.loss)
     if not keys:
         return
     found = terms(backward.loss, uncut)
     for term in found:
-        if score(term) is not None and any(case.before(factor) or factor.tag("reward", False) for factor in term.factors):
+        if score(term) is not None and any(
+            case.before(factor) or factor.tag("reward", False) for factor in term.factors
+        ):
             return  # a weighed log-probability: here `sample` is right
         if canon(term.leaf.op) == "log_prob" and term.factors:
             return
@@ -50,7 +56,7 @@ def _drawn(case: Case, backward: Backward) -> Iterator[tuple[Node, frozenset[int
             continue
         if not judge and not (alone and canon(term.leaf.op) not in ("log_prob", "entropy")):
             continue
-        reached = grad_params(term.leaf) if term.leaf.grad else frozenset()
+        reached = grad_params(term.leaf, DRAWS) if term.leaf.grad else frozenset()
         for draw in _draws(term.leaf, keys):
             behind = (case.before(draw) & keys) - reached
             if behind and id(draw) not in seen and (judge or behind <= case.starved or case.raised is not None):
@@ -59,14 +65,14 @@ def _drawn(case: Case, backward: Backward) -> Iterator[tuple[Node, frozenset[int
 
 
 def _draws(leaf: Node, keys: frozenset[int]) -> Iterator[Node]:
-    """The draws that enter a leaf on ways where a gradient would flow, if they had one, and not through the policy itself."""
+    """The draws that enter a leaf where a gradient would flow, if they had one, and not through the policy itself."""
     todo, seen = [leaf], {id(leaf)}
     while todo and len(seen) < 3000:
         node = todo.pop()
         if node.op in DRAWS:
             yield node
             continue
-        if canon(node.op) in MIXING and heads(node) & keys or node.op == "log_prob":
+        if heads(node) & keys or node.op == "log_prob":
             continue
         for one in node.inputs:
             if id(one) not in seen and uncut(node, one):
@@ -82,7 +88,7 @@ def _finding(case: Case, draw: Node, keys: frozenset[int], times: int, partly: b
         else "No other term of the loss reaches the policy, so it never moves."
     )
     if kind in DISCRETE:
-        fix = "Sum over the actions: loss = -(dist.probs * q(states)).sum(-1).mean(); or F.gumbel_softmax(logits, hard=True)."
+        fix = "action = F.gumbel_softmax(logits, hard=True)\n# or over all actions: -(probs * q(states)).sum(-1).mean()"
     elif draw.op == "normal":
         fix = "action = mean + std * torch.randn_like(mean)"
     else:
@@ -92,8 +98,8 @@ def _finding(case: Case, draw: Node, keys: frozenset[int], times: int, partly: b
         "error",
         "The action was drawn without a gradient, and the loss needs one through it",
         draw.site,
-        f"This loss rates the drawn action by another network, and that rating can only improve the policy through the action. "
-        f"`{draw.op}` returns a number without a history: the rating never reaches the policy. {also}",
+        f"This loss rates the drawn action, and only through the action can that improve the policy. `{draw.op}` "
+        f"returns a number without a history: the rating never reaches the policy. {also}",
         fix,
         case.named(keys),
         {"drawn from": kind or draw.op, "losses examined": times, "policy still reached by another term": partly},

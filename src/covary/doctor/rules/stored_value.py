@@ -1,4 +1,4 @@
-"""A loss uses what a network said while acting (a log-probability, value or action from the buffer), not what it says now."""
+"""A loss uses what a network said while acting (log-probability, value or action), and not what it says now."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from covary.doctor.terms import (
     REDUCE,
     SELECT,
     SQUARED,
+    Term,
     anyhow,
     canon,
     examined,
@@ -26,18 +27,19 @@ from covary.doctor.terms import (
     score,
     squared,
     terms,
+    words,
 )
 from covary.doctor.trail import Node
 
 CODE = "stored-value"
 RANK = 18
-EXPLAINS = frozenset(
+EXPLAINS = words(
     "graph-cut sample-not-rsample rsample-in-score wrong-sign learning-rate optimizer-mismatch saturation std-collapse "
-    "dead-relu".split()
+    "dead-relu"
 )
 
 PLAIN = SELECT | REDUCE | {"neg", "float", "int"}
-SUMS = frozenset("add sub rsub neg mul div mean sum stack cat".split())
+SUMS = words("add sub rsub neg mul div mean sum stack cat")
 
 
 def listen(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
@@ -56,7 +58,6 @@ class Suspect:
     kind: str
     site: Site
     keys: frozenset[int]
-    old: bool  # from before a step of the very parameters
     certain: bool = True
 
 
@@ -98,7 +99,7 @@ def examine(case: Case) -> Iterator[Finding]:
         for one in suspects.values():
             found.setdefault(one.site, ([], backward))[0].append(one)
     for site, (some, backward) in found.items():
-        if len(some) * 2 > looked[backward.site] and any(one.old for one in some):
+        if len(some) * 2 > looked[backward.site]:
             yield _finding(case, site, some)
 
 
@@ -119,9 +120,15 @@ def _dead_terms(case: Case, phases: Phases, backward: Backward) -> Iterator[Susp
             acted = phases.acted(cut.serial, backward.serial)
             old = phases.stepped(case, backward, cut.serial)
             fresh = bool(keys & backward.reached) and acted is not False and (acted or leaf.off is not None)
-            many = sum(one.op == leaf.op and one.site == leaf.site for one, _ in zip(core.walk(), range(3000), strict=False)) > 1
-            if old or fresh or leaf.off is not None and acted is not False and many:
-                yield Suspect(kind, site, keys, True)
+            many = (
+                sum(
+                    one.op == leaf.op and one.site == leaf.site
+                    for one, _ in zip(core.walk(), range(3000), strict=False)
+                )
+                > 1
+            )
+            if old or fresh or (leaf.off is not None and acted is not False and many):
+                yield Suspect(kind, site, keys)
 
 
 def _cores(loss: Node) -> Iterator[Node]:
@@ -130,7 +137,7 @@ def _cores(loss: Node) -> Iterator[Node]:
     while todo and len(seen) < 2000:
         node = todo.pop()
         op = canon(node.op)
-        if not node.grad and (op not in SUMS and op not in PLAIN or op == "mul" and _is_product(node)):
+        if not node.grad and ((op not in SUMS and op not in PLAIN) or (op == "mul" and _is_product(node))):
             yield node
             continue
         if op in SUMS or op in PLAIN:
@@ -159,12 +166,15 @@ def _stored(core: Node) -> Iterator[tuple[str, Node, list[Node]]]:
             leaf, path = direct[0]
             yield "value", leaf, [*path, core]
         return
-    seen = set()
+    oldest: dict[Site | None, Term] = {}
     for term in terms(core, anyhow, 800):
         one = score(term)
-        if one is not None and not one.entropy and term.leaf.site not in seen:
-            seen.add(term.leaf.site)
-            yield "log-probability", term.leaf, list(term.path())
+        if one is not None and not one.entropy:
+            known = oldest.setdefault(term.leaf.site, term)
+            if term.leaf.serial < known.leaf.serial:
+                oldest[term.leaf.site] = term
+    for term in oldest.values():
+        yield "log-probability", term.leaf, list(term.path())
 
 
 def _direct(node: Node) -> tuple[Node, list[Node]] | None:
@@ -187,7 +197,7 @@ def _direct(node: Node) -> tuple[Node, list[Node]] | None:
 
 
 def _entry(path: list[Node], acted: int) -> Site | None:
-    """Where a stored value enters: the first thing that is done with it, after it was fetched, when acting was over."""
+    """Where a stored value enters: the first thing that is done with it once acting was over."""
     after = False
     for node in path[1:]:
         after = after or not node.grad
@@ -207,21 +217,19 @@ def _action(case: Case, phases: Phases, backward: Backward) -> Iterator[Suspect]
     if not judges:
         return
     behind = keys & case.before(backward.loss)
-    cuts = [(node, some) for node, some in cuts_below(backward, behind, case) if node.site is not None] if behind else []
+    cuts = [node for node, _ in cuts_below(backward, behind, case) if node.site is not None] if behind else []
     if cuts:
-        if all(_past(case, phases, backward, node) for node, _ in cuts):
-            site = _call(backward.loss, {id(node) for node, _ in cuts})
-            if site is not None:
-                yield Suspect("action", site, behind, True)
+        site = _call(backward.loss, {id(node) for node in cuts})
+        if site is not None and all(_past(case, phases, backward, node) for node in cuts):
+            yield Suspect("action", site, behind)
         return
     # the way was lost in a buffer: then the loss must rest on nobody but the judge, and the actor have only acted
     others = frozenset(key for one in case.optimizers if not set(one.params) & keys for key in one.params)
     acting = [node for node in case.trail.cuts.values() if case.before(node) & keys]
-    if acting and backward.reached and backward.reached <= others and phases.acts:
-        if all(_past(case, phases, backward, node) or node.serial > backward.serial for node in acting):
-            site = _call(backward.loss, None)
-            if site is not None:
-                yield Suspect("action", site, keys, True, certain=False)
+    site = _call(backward.loss, None) if acting and backward.reached and backward.reached <= others else None
+    past = all(_past(case, phases, backward, node) or node.serial > backward.serial for node in acting)
+    if site is not None and phases.acts and past:
+        yield Suspect("action", site, keys, certain=False)
 
 
 def _past(case: Case, phases: Phases, backward: Backward, node: Node) -> bool:
@@ -255,23 +263,24 @@ def _call(loss: Node, cuts: set[int] | None) -> Site | None:
 
 
 def _finding(case: Case, site: Site, some: list[Suspect]) -> Finding:
-    kind, keys = some[0].kind, frozenset().union(*(one.keys for one in some))
+    kind, keys = some[0].kind, frozenset[int]().union(*(one.keys for one in some))
+    again = "      # evaluate it again, with a gradient\n"
     if kind == "value":
-        what = "The value that the critic gave while acting is compared with the return, and not what it says now"
-        fix = "values = critic(states)      # evaluate it again, with a gradient\nvalue_loss = (returns - values).pow(2).mean()"
+        title = "The value that the critic gave while acting is compared with the return, and not what it says now"
+        fix = f"values = critic(states){again}value_loss = (returns - values).pow(2).mean()"
     elif kind == "action":
-        what = "The actor's loss rates the stored action, and not what the actor would do now"
+        title = "The actor's loss rates the stored action, and not what the actor would do now"
         fix = "actor_loss = -critic(states, actor(states)).mean()"
     else:
-        what = "The log-probability from the buffer stands where that of the present policy belongs"
-        fix = "new_log_prob = policy(states).log_prob(actions)      # evaluate it again, with a gradient\nratio = (new_log_prob - old_log_prob).exp()"
+        title = "The log-probability from the buffer stands where that of the present policy belongs"
+        fix = f"log_prob = policy(states).log_prob(actions){again}ratio = (log_prob - old_log_prob).exp()"
     return Finding(
         CODE,
         "error",
-        what,
+        title,
         site,
-        f"This {kind} was computed earlier, while the script acted, and kept without its history. It is a number, and its gradient "
-        "to the network is nothing: the network that gave it learns nothing from this part of the loss.",
+        f"This {kind} was computed earlier, while the script acted, and kept as a number without a history. The loss "
+        "has no gradient through it, so the network that gave it learns nothing from this part of the loss.",
         fix,
         case.named(keys),
         {"stored": kind, "losses examined": len(some)},

@@ -23,7 +23,7 @@ def examine(case: Case) -> Iterator[Finding]:
     outcomes = case.memory.get("endings", {}).get("outcomes")
     if outcomes is None or outcomes.timed:
         return  # where the state tells the time, the limit is part of the task
-    groups = [group for group in bootstraps.found(case) if group.masked]
+    groups = bootstraps.found(case)
     if not groups:
         return
     said = {
@@ -44,8 +44,12 @@ def examine(case: Case) -> Iterator[Finding]:
             return
         if not one.merges or limited + outcomes.cuts < 1:
             continue
-        if limited >= 2 and group.dropped and not ended or limited >= 2 and group.dropped and not one.alone:
-            if stopped[0] and stopped[1] > 0.2 or group.kept < group.dropped:
+        if one.branches and limited >= 2 and not group.masked and not stopped[0] and not (ended and one.alone):
+            evidence = f"{limited} episodes were cut by a time limit, and no value of where they were cut was ever used"
+            yield _finding(case, group, site, "warning", evidence)
+            return
+        if limited >= 2 and group.dropped and not (ended and one.alone):
+            if (stopped[0] and stopped[1] > 0.2) or group.kept < group.dropped:
                 continue
             severity: Severity = "note" if outcomes.vector else "warning"
             evidence = f"{limited} episodes were cut by a time limit, {ended} ended by themselves"
@@ -53,7 +57,7 @@ def examine(case: Case) -> Iterator[Finding]:
             return
     for group in groups:
         one = said[group.site.file]
-        if one.merges and not one.alone and not limited:
+        if one.merges and not one.alone and not limited and (group.masked or one.branches):
             yield _finding(case, group, _site(group, one), "note", "no time limit was reached while this was watched")
             return
 

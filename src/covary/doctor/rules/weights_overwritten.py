@@ -37,6 +37,7 @@ class Undone:
     others: set[int] = field(default_factory=set)
     pure: bool = True
     values: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    first: dict[int, np.ndarray] = field(default_factory=dict)  # before the optimizer's first step
     kept: list[float] = field(default_factory=list)
 
 
@@ -92,6 +93,8 @@ def _follow(
             continue
         now = after.before[key]
         undone.values.setdefault(key, []).append(now)
+        if key in around[0].before:
+            undone.first[key] = around[0].before[key]
         if before is not None and start is not None:
             progress = before.after[key] - start
             size = float(progress @ progress)
@@ -126,8 +129,9 @@ def _is_fault(case: Case, kind: str, undone: Undone) -> bool:
     if kind == "fresh":
         return times >= LEAST and bool(kept) and kept[len(kept) // 2] < 0.5
     if kind == "old":
-        same = all(np.array_equal(values[0], one) for values in undone.values.values() for one in values)
-        return times >= LEAST and same and bool(undone.values)
+        # a copy from before the first step; a later one may be the best so far, to which a run goes back now and then
+        same = all(np.array_equal(first, one) for key, first in undone.first.items() for one in undone.values[key])
+        return times >= LEAST and same and bool(undone.first)
     if _follows(case, undone):
         return times >= LEAST and lost
     target = any(case.before(one.loss) & undone.others for one in case.backwards[-30:])

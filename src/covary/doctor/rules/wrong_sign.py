@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from covary.doctor.case import Backward, Case
-from covary.doctor.findings import Finding
+from covary.doctor.findings import Finding, Severity
 from covary.doctor.sites import Site
 from covary.doctor.terms import (
     SELECT,
@@ -18,11 +19,13 @@ from covary.doctor.terms import (
     heads,
     moved,
     movers,
+    origins,
     pays,
     points,
     score,
     sign_of,
     terms,
+    words,
 )
 from covary.doctor.trail import Node
 
@@ -30,7 +33,7 @@ CODE = "wrong-sign"
 RANK = 48
 EXPLAINS: frozenset[str] = frozenset({"std-collapse", "saturation"})
 
-JOINS = frozenset("stack cat vstack hstack concatenate tensor as_tensor".split())
+JOINS = words("stack cat vstack hstack concatenate tensor as_tensor")
 
 
 @dataclass
@@ -100,7 +103,17 @@ def _judge(
                 critics[head] = _critic(case, head)
             if critics[head] and all(sign_of(factor) > 0 for factor in term.factors):
                 acting = True
-                _note(verdicts, ("judged", mine), term.sign * way * critics[head], _root(term, None, backward.loss.site), False)
+                _note(
+                    verdicts,
+                    ("judged", mine),
+                    term.sign * way * critics[head],
+                    _root(term, None, backward.loss.site),
+                    False,
+                )
+    for term, side, target in errors(backward.loss):
+        for fitted, aim in ((side, target), (target, side)):
+            if term.sign > 0 and fitted.grad and not aim.grad and (verdict := _soft(aim)):
+                _note(verdicts, ("soft target", grad_params(fitted) & keys), verdict, _added(aim), False)
     for term, mine, verdict in entropies:
         if acting and all(sign_of(factor) > 0 or factor.grad for factor in term.factors):
             _note(verdicts, ("entropy", mine), verdict, _joined(term), False)
@@ -111,7 +124,11 @@ def _reached(case: Case, leaf: Node) -> frozenset[int]:
 
 
 def _note(
-    verdicts: dict[tuple[str, frozenset[int]], Verdicts], key: tuple[str, frozenset[int]], sign: int, site: Site | None, inverted: bool
+    verdicts: dict[tuple[str, frozenset[int]], Verdicts],
+    key: tuple[str, frozenset[int]],
+    sign: int,
+    site: Site | None,
+    inverted: bool,
 ) -> None:
     some = verdicts.setdefault(key, Verdicts(keys=key[1]))
     some.signs.append(sign)
@@ -133,16 +150,45 @@ def _critic(case: Case, head: frozenset[int]) -> int:
     return found.pop() if len(found) == 1 else 0
 
 
+def _soft(target: Node) -> int:
+    """Of a target with a discounted next value: +1 where it adds the next log-probability, -1 where it subtracts it."""
+    found = origins(target)
+    if len(found.scores) != 1 or found.cost or pays(target) <= 0 or (1, True) not in found.values:
+        return 0
+    return next(iter(found.scores))
+
+
+def _added(target: Node) -> Site | None:
+    """Where a log-probability is added to a value."""
+    for node in target.walk():
+        if canon(node.op) in ("add", "sub", "rsub") and any(_is_score(one) for one in node.inputs):
+            return node.site
+    return target.site
+
+
+def _is_score(node: Node) -> bool:
+    for _ in range(8):
+        if node.op == "log_prob":
+            return True
+        if canon(node.op) == "mul":
+            node = max(node.inputs, key=lambda one: math.prod(one.shape), default=node)
+        elif node.inputs and (canon(node.op) in SELECT or canon(node.op) in ("sum", "sub", "mean")):
+            node = node.inputs[0]
+        else:
+            return False
+    return False
+
+
 def _root(term: Term, factor: Node | None, home: Site | None = None) -> Site | None:
     """Where a term is finished: the last call on its way up before it is added to others or put into a list.
 
-    factor: what it is multiplied by, where it begins to be a term. home: of the loss, so that a network's own sums do not count.
+    factor: what it is multiplied by, where it begins to be a term. home: of the loss; a network's own sums count not.
     """
     site, begun = term.leaf.site, factor is None and _together(term.leaf.site, home)
     before = term.leaf
     for node in list(term.path())[1:]:
         op = canon(node.op)
-        if begun and (op in JOINS or op in ("add", "sub", "rsub") and _others(node, before)):
+        if begun and (op in JOINS or (op in ("add", "sub", "rsub") and _others(node, before))):
             break
         begun = begun or (factor in node.inputs if factor is not None else _together(node.site, home))
         if op not in SELECT or begun:
@@ -152,7 +198,7 @@ def _root(term: Term, factor: Node | None, home: Site | None = None) -> Site | N
 
 
 def _together(site: Site | None, home: Site | None) -> bool:
-    return home is None or site is not None and (site.file, site.function) == (home.file, home.function)
+    return home is None or (site is not None and (site.file, site.function) == (home.file, home.function))
 
 
 def _others(node: Node, before: Node) -> bool:
@@ -172,11 +218,11 @@ def _joined(term: Term) -> Site | None:
 
 
 def _within(node: Node, leaf: Node) -> bool:
-    """Whether a value is no other term than the leaf's own: built on nothing but what stands right under it (log-Jacobians)."""
+    """Whether a value is no other term than the leaf's own: built on what is right under it, like log-Jacobians."""
     below = {id(one) for one in leaf.inputs} | {id(leaf)}
-    return any(id(one) in below for one, _ in zip(node.walk(lambda one: one.grad and not heads(one)), range(12), strict=False)) and not any(
-        heads(one.leaf) for one in terms(node, most=100)
-    )
+    return any(
+        id(one) in below for one, _ in zip(node.walk(lambda one: one.grad and not heads(one)), range(12), strict=False)
+    ) and not any(heads(one.leaf) for one in terms(node, most=100))
 
 
 def _turned(factor: Node) -> Site | None:
@@ -188,37 +234,43 @@ def _turned(factor: Node) -> Site | None:
 
 
 def _finding(case: Case, kind: str, some: Verdicts) -> Finding:
-    names = case.named(some.keys)
-    evidence = {"losses examined": len(some.signs), "wrong in": len(some.signs)}
+    severity: Severity = "error"
     if kind == "entropy":
-        return Finding(
-            CODE, "warning", "The entropy's term has the wrong sign: the loss falls when the policy stops exploring", some.site,
-            "This loss adds the policy's entropy (or subtracts its log-probability) where it should be the other way round. "
-            "Minimising it makes the policy deterministic as fast as it can, before it knows which action is good.",
-            "loss = policy_loss - coefficient * entropy      # and for SAC: (alpha * log_prob - q).mean()",
-            names, evidence, True, some.keys,
-        )  # fmt: skip
-    if kind == "judged":
-        return Finding(
-            CODE, "error", "The actor's loss has the wrong sign: it looks for the actions that its critic rates lowest", some.site,
-            "The critic is fitted to rewards, so its output is to be made large, and this loss, which is minimised, is that output "
-            "without a minus. Every step moves the actor towards worse actions.",
-            "actor_loss = -critic(states, actor(states)).mean()",
-            names, evidence, True, some.keys,
-        )  # fmt: skip
-    if some.inverted:
+        severity = "warning"
+        title = "The entropy's term has the wrong sign: the loss falls when the policy stops exploring"
         explanation = (
-            "The loss has its minus, but the weight of the log-probability is turned round: it grows with the baseline and falls "
+            "This adds the policy's entropy, or subtracts its log-probability: it should be the other way round. "
+            "Minimising it makes the policy deterministic as fast as it can, before it knows which action is good."
+        )
+        fix = "loss = policy_loss - coefficient * entropy      # and for SAC: (alpha * log_prob - q).mean()"
+    elif kind == "soft target":
+        severity = "warning"
+        title = "The entropy's term has the wrong sign in the target: what is surprising is rated lower"
+        explanation = (
+            "The target adds the log-probability of the next action, so the critic learns that actions which the "
+            "policy seldom takes are worth less. A bonus for entropy subtracts it."
+        )
+        fix = "target = reward + gamma * (1 - done) * (next_q - alpha * next_log_prob)"
+    elif kind == "judged":
+        title = "The actor's loss has the wrong sign: it looks for the actions that its critic rates lowest"
+        explanation = (
+            "The critic is fitted to rewards, so its output is to be made large, and this loss, which is minimised, "
+            "is that output without a minus. Every step moves the actor towards worse actions."
+        )
+        fix = "actor_loss = -critic(states, actor(states)).mean()"
+    elif some.inverted:
+        title = "The advantage is turned round: rewarded actions become rarer"
+        explanation = (
+            "The loss has its minus, but what the log-probability is multiplied by grows with the baseline and falls "
             "with the rewards. Every step makes the actions rarer that were better than expected."
         )
         fix = "advantage = returns - values.detach()"
     else:
+        title = "The policy's loss has the wrong sign: rewarded actions become rarer"
         explanation = (
-            "The loss is minimised, and it is the log-probability times a weight that grows with the rewards, without a minus. "
-            "Every step makes the actions rarer that were better than expected."
+            "The loss is minimised, and it is the log-probability times a weight that grows with the rewards, without "
+            "a minus. Every step makes the actions rarer that were better than expected."
         )
         fix = "actor_loss = -(log_prob * advantage.detach()).mean()"
-    return Finding(
-        CODE, "error", "The policy's loss has the wrong sign: rewarded actions become rarer", some.site, explanation, fix, names,
-        evidence, True, some.keys,
-    )  # fmt: skip
+    evidence = {"losses examined": len(some.signs), "wrong in": len(some.signs)}
+    return Finding(CODE, severity, title, some.site, explanation, fix, case.named(some.keys), evidence, True, some.keys)
