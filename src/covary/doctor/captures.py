@@ -12,15 +12,19 @@ from covary.doctor.weights import first_own
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
+def line_of(node: ast.AST) -> int:
+    return int(getattr(node, "lineno", 0))
+
+
 def enclosing(file: str, line: int, kinds: tuple[type, ...]) -> list[ast.AST]:
     """The nodes of some kinds that cover a line, the innermost first."""
     module = tree(file)
     found = [
         node
         for node in (ast.walk(module) if module else ())
-        if isinstance(node, kinds) and node.lineno <= line <= (node.end_lineno or node.lineno)  # type: ignore[attr-defined]
+        if isinstance(node, kinds) and line_of(node) <= line <= (getattr(node, "end_lineno", None) or line_of(node))
     ]
-    return sorted(found, key=lambda node: (node.end_lineno - node.lineno, -node.lineno))  # type: ignore[attr-defined]
+    return sorted(found, key=lambda node: (getattr(node, "end_lineno", 0) - line_of(node), -line_of(node)))
 
 
 def in_network(site: Site) -> bool:
@@ -166,7 +170,7 @@ def _call_of(file: str, name: str, before: Site | None, partial: bool = False) -
 
 
 def _resolved(site: Site, name: str, depth: int = 0) -> list[tuple[str, int]]:
-    """What a name stands for: where it is a function's parameter, what the function's calls hand to it; with the line."""
+    """What a name stands for, and the line: of a function's parameter, what the calls of the function hand to it."""
     functions = enclosing(site.file, site.line, (ast.FunctionDef, ast.AsyncFunctionDef))
     if depth > 3 or not name.isidentifier() or not functions:
         return [(name, site.line)]
@@ -194,7 +198,7 @@ def _calls(file: str, name: str) -> list[ast.Call]:
 
 
 def alias(prediction: Site, target: Site) -> Site | None:
-    """The line that made what is called at two places one and the same; None where both are one name, or a shorthand."""
+    """The line that made one of what is called at two places; None where both are one name, or one is a shorthand."""
     first, second = callee(prediction), callee(target)
     if first is None or second is None or first == second or prediction.file != target.file:
         return None
@@ -262,8 +266,8 @@ def _binding(file: str, name: str, other: str) -> int | None:
 
 def _twice(file: str, node: ast.AST, parameter: str, name: str) -> int | None:
     """Where a constructor was handed the same network for two of its parameters."""
-    for owner in enclosing(file, node.lineno, (ast.ClassDef,))[:1]:  # type: ignore[attr-defined]
-        for call in _calls(file, owner.name):  # type: ignore[attr-defined]
+    for owner in enclosing(file, line_of(node), (ast.ClassDef,))[:1]:
+        for call in _calls(file, getattr(owner, "name", "")):
             given = Counter(ast.unparse(one) for one in (*call.args, *(keyword.value for keyword in call.keywords)))
             if any(count > 1 for count in given.values()):
                 return call.lineno
@@ -301,7 +305,7 @@ def is_called(file: str, line: int) -> bool:
     functions = enclosing(file, line, (ast.FunctionDef, ast.AsyncFunctionDef))
     if not functions:
         return True
-    name = functions[0].name  # type: ignore[attr-defined]
+    name = str(getattr(functions[0], "name", ""))
     if name.startswith("__"):
         return True
     return any(
@@ -311,7 +315,7 @@ def is_called(file: str, line: int) -> bool:
 
 
 def rebinding(after: Site | None, path: str) -> Site | None:
-    """The last line below a place that gives a new value to the variable which leads to a parameter, as its name tells."""
+    """The last line below a place that gives a new value to the variable through which a parameter is named."""
     parts = path.split(".")
     module = tree(after.file) if after is not None else None
     found = []

@@ -8,16 +8,54 @@ from covary.doctor.mode import VIEWS
 from covary.doctor.trail import Node
 
 ANEW = frozenset(  # what stood there before has no part in the result
-    "copy_ data= zero_ fill_ uniform_ normal_ random_ trunc_normal_ exponential_ log_normal_ geometric_ cauchy_ "
-    "bernoulli_ set_ eye_".split()  # noqa: SIM905
+    [
+        "copy_",
+        "data=",
+        "zero_",
+        "fill_",
+        "uniform_",
+        "normal_",
+        "random_",
+        "trunc_normal_",
+        "exponential_",
+        "log_normal_",
+        "geometric_",
+        "cauchy_",
+        "bernoulli_",
+        "set_",
+        "eye_",
+        "constant_",
+        "kaiming_uniform_",
+        "kaiming_normal_",
+        "xavier_uniform_",
+        "xavier_normal_",
+        "orthogonal_",
+    ]
 )
 RANDOM = frozenset(
-    "uniform_ normal_ random_ trunc_normal_ exponential_ log_normal_ rand randn rand_like randn_like normal randint "
-    "randperm bernoulli kaiming_uniform_ kaiming_normal_ xavier_uniform_ xavier_normal_ orthogonal_".split()  # noqa: SIM905
+    [
+        "uniform_",
+        "normal_",
+        "random_",
+        "trunc_normal_",
+        "exponential_",
+        "log_normal_",
+        "rand",
+        "randn",
+        "rand_like",
+        "randn_like",
+        "normal",
+        "randint",
+        "randperm",
+        "bernoulli",
+        "kaiming_uniform_",
+        "kaiming_normal_",
+        "xavier_uniform_",
+        "xavier_normal_",
+        "orthogonal_",
+    ]
 )
-_SAME = frozenset(
-    "detach clone data view view_as reshape to cpu cuda float double contiguous alias copy requires_grad_ type_as".split()  # noqa: SIM905
-)
+_SAME = VIEWS | frozenset(("clone", "to", "cpu", "cuda", "float", "double", "copy", "requires_grad_", "type_as"))
 
 
 @dataclass
@@ -103,10 +141,10 @@ def weights_of(node: Node, since: int, depth: int = 0) -> dict[int, float] | Non
         if op == "sub":
             by = -by if isinstance(by, (int, float)) else by
         if op == "lerp":
-            given = [one for one in (*node.args, *(node.kwargs or {}).values()) if isinstance(one, (int, float))]
-            if not given:
+            numbers = [one for one in (*node.args, *(node.kwargs or {}).values()) if isinstance(one, (int, float))]
+            if not numbers:
                 return None
-            by = float(given[0])
+            by = float(numbers[0])
             first = {key: (1.0 - by) * weight for key, weight in first.items()}
         if not isinstance(by, (int, float)):
             return None

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterator
 
-from covary.doctor.captures import enclosing, parameters
+from covary.doctor.captures import enclosing, line_of, parameters
 from covary.doctor.sites import Site, tree
 
 _OPERATORS = {
@@ -25,7 +25,8 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 def value_of(node: ast.AST | None) -> float | None:
     """The number that a constant expression is: `1e-3`, `2 // 1000`, `-1`, `float("1e-9")`."""
     if isinstance(node, ast.Constant):
-        return None if isinstance(node.value, (bool, str, bytes)) or not _is_number(node.value) else float(node.value)  # type: ignore[arg-type]
+        number = node.value
+        return float(number) if isinstance(number, (int, float)) and not isinstance(number, bool) else None
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = value_of(node.operand)
         return None if inner is None else -inner
@@ -40,14 +41,12 @@ def value_of(node: ast.AST | None) -> float | None:
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "float" and node.args:
         one = node.args[0]
         try:
-            return float(one.value) if isinstance(one, ast.Constant) else None  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+            return (
+                float(one.value) if isinstance(one, ast.Constant) and isinstance(one.value, (str, int, float)) else None
+            )
+        except ValueError:
             return None
     return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float))
 
 
 def argument(site: Site, name: str, position: int) -> ast.expr | None:
@@ -64,11 +63,11 @@ def argument(site: Site, name: str, position: int) -> ast.expr | None:
 
 
 def _distance(node: ast.AST, site: Site) -> int:
-    return abs(node.lineno - site.line) * 1000 + abs(node.col_offset - site.column)  # type: ignore[attr-defined]
+    return abs(line_of(node) - site.line) * 1000 + abs(getattr(node, "col_offset", 0) - site.column)
 
 
 def origin(site: Site, name: str, position: int, value: float) -> Site:
-    """The line on which the number `value` stands that a call at `site` was given; the call itself if it cannot be told."""
+    """The line on which the number `value` stands that a call at `site` was given; the call's own if nobody knows."""
     if (inside := _inside(site, value)) is not None:
         return site.at(inside)
     given = argument(site, name, position)
@@ -115,9 +114,13 @@ def _trace(file: str, node: ast.expr | None, line: int, depth: int) -> Iterator[
     elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
         yield from _of_field(file, node.slice.value, depth)
     elif isinstance(node, ast.BinOp):
+        if isinstance(node.op, ast.FloorDiv):
+            yield node.lineno, 0.0  # what it may have become here
         for one in (node.left, node.right):
             yield from _trace(file, one, line, depth + 1)
     elif isinstance(node, ast.Call):
+        if ast.unparse(node.func) in ("int", "round", "math.floor"):
+            yield node.lineno, 0.0
         first = node.args[0] if node.args else None
         if isinstance(node.func, ast.Attribute) and isinstance(first, ast.Constant) and isinstance(first.value, str):
             yield from _of_field(file, first.value, depth)  # config.get("lr", 1e-3)

@@ -91,13 +91,17 @@ class Watching(TorchFunctionMode):
             return func(*args, **kwargs)
         before = None
         try:
-            if (name[-1] == "_" or name == "setitem") and isinstance(args[0], Tensor):
-                before = self.trail.of(args[0])
+            if name[-1] == "_" or name == "setitem":
+                written = args[0] if args else kwargs.get("tensor")  # torch.nn.init hands it on by name
+                if isinstance(written, Tensor):
+                    before = self.trail.of(written)
         except Exception:
             pass
         result = func(*args, **kwargs)
         try:
             self.calls += 1
+            if before is not None and not args:
+                args, kwargs = (written,), {key: one for key, one in kwargs.items() if key != "tensor"}
             return self.record(name, args, kwargs, result, before)
         except Exception as error:
             if len(self.troubles) < 20:

@@ -25,11 +25,11 @@ class Moment:
 
     @property
     def backward(self) -> Backward:
-        return self.event.what  # type: ignore[no-any-return]
+        return self.event.what
 
     @property
     def step(self) -> Step:
-        return self.event.more  # type: ignore[no-any-return]
+        return self.event.more
 
 
 def lives(case: Case) -> dict[int, list[Moment]]:
@@ -55,7 +55,7 @@ def _concerns(event: Event) -> tuple[str, frozenset[int]]:
 
 
 def by_hand(case: Case) -> frozenset[int]:
-    """Parameters that someone writes to, again and again, once gradients have been computed: steps by hand, or copies."""
+    """Parameters that someone writes to again and again once there are gradients: steps by hand, or copies."""
     first = case.backwards[0].serial if case.backwards else 0
     times: dict[int, int] = {}
     for event in case.events:

@@ -7,16 +7,12 @@ of d loss / d leaf with the factors left aside; 0 where they cannot be known.
 
 from __future__ import annotations
 
-import ast
-import linecache
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from covary.doctor.case import Backward, Case, Optimizer
-from covary.doctor.sites import Site, statement
 from covary.doctor.trail import Node
 
 _CANON = {
@@ -333,146 +329,6 @@ def errors(loss: Node, follow: Callable[[Node, Node], bool] = by_gradient) -> It
             one, other = (*inner.args, None, None)[:2]
             if type(one) is Node and type(other) is Node:
                 yield term, one, other
-
-
-# ---------------------------------------------------------------------------------------- which way a weight points
-
-
-@dataclass(slots=True)
-class Origins:
-    """What a number was made of, and with what sign. rewards: by sign, when the latest was paid. values: outputs of
-    networks, entered: what came in from outside of PyTorch, others: anything else; (sign, whether discounted).
-    scores: signs of log-probabilities."""
-
-    rewards: dict[int, int]
-    values: set[tuple[int, bool]]
-    entered: set[tuple[int, bool]]
-    others: set[tuple[int, bool]]
-    scores: set[int] = field(default_factory=set)
-    cost: bool = False
-
-    @property
-    def alone(self) -> set[int]:
-        """The signs of what is neither reward nor value: of the undiscounted, if there are such."""
-        some = self.entered or self.others
-        return {sign for sign, less in some if not less} or {sign for sign, _ in some}
-
-
-_ENTRIES = words("from_numpy tensor as_tensor setitem source")
-_NOTHING = words("zeros zeros_like empty empty_like parameter zero full log_prob entropy new_zeros")
-
-
-def origins(weight: Node, most: int = 3000) -> Origins:
-    """What a weight, a return or a target was made of, through cuts too."""
-    found = Origins({}, set(), set(), set())
-    todo: list[tuple[Node, int, bool]] = [(weight, 1, False)]
-    seen: set[Any] = set()
-    while todo and most:
-        most -= 1
-        node, sign, less = todo.pop()
-        if not sign or (id(node), sign, less) in seen:
-            continue
-        seen.add((id(node), sign, less))
-        if node.op == "reward" or node.tag("reward", False):
-            found.cost = found.cost or is_cost(node.site)
-            found.rewards[sign] = max(found.rewards.get(sign, 0), node.serial)
-            continue
-        if heads(node):
-            found.values.add((sign, less))
-            continue
-        if node.op == "log_prob":
-            found.scores.add(sign)
-            continue
-        below = operands(node)
-        if node.op in _ENTRIES:
-            found.entered.add((sign, less))
-        if not below:
-            if canon(node.op) not in _NOTHING:
-                found.others.add((sign, less))
-            continue
-        if canon(node.op) in (
-            "add",
-            "sub",
-            "rsub",
-        ):  # a plain number beside a tensor: a reward that was not seen to be one
-            for i, one in enumerate(node.args[:2]):
-                if type(one) in (int, float) and abs(one) > 1e-5:
-                    turned = (canon(node.op), i) in (("sub", 1), ("rsub", 0))
-                    found.others.add((-sign if turned else sign, less))
-        summary = _summary(node)
-        for child, direction, factor, number in below:
-            if child is not summary:
-                by = direction * ((sign_of(factor) or 1) if factor is not None else 1)
-                smaller = factor is not None or (number is not None and abs(number) < 1)
-                todo.append((child, sign * by, less or smaller))
-    return found
-
-
-def points(weight: Node) -> int:
-    """Whether a weight grows with what was paid: +1 for a return or an advantage, -1 for its opposite, 0 unknown."""
-    found = origins(weight)
-    if found.rewards:
-        up, down = found.rewards.get(1, -1), found.rewards.get(-1, -1)
-        return 0 if found.cost else (up > down) - (up < down)
-    baseline = {sign for sign, less in found.values if not less}
-    if len(baseline) != 1 or (weight.site is not None and speaks_of_costs(weight.site.file)):
-        return 0
-    sign = baseline.pop()  # without a bootstrap it may be anything that is to be small: a tour's length
-    return -sign if -sign in found.alone and (-sign, True) in found.values else 0
-
-
-def pays(target: Node) -> int:
-    """Whether a regression's target grows with what was paid: rewards, or something and a discounted value."""
-    found = origins(target)
-    if found.rewards:
-        up, down = found.rewards.get(1, -1), found.rewards.get(-1, -1)
-        return 0 if found.cost else (up > down) - (up < down)
-    if target.site is None or speaks_of_costs(target.site.file):
-        return 0
-    return (
-        1 if (1, True) in found.values and found.alone == {1} and not any(sign < 0 for sign, _ in found.values) else 0
-    )
-
-
-def _summary(node: Node) -> Node | None:
-    """Of a difference, the operand that only summarises the other: the mean in x - x.mean()."""
-    if canon(node.op) not in ("sub", "rsub") or len(node.args) < 2:
-        return None
-    a, b = node.args[:2]
-    if type(a) is not Node or type(b) is not Node:
-        return None
-    for one, other in ((b, a), (a, b)):
-        if is_scalar(one) and not is_scalar(other):
-            return one
-        if canon(one.op) in REDUCE and any(x is other for x, _ in zip(one.walk(), range(6), strict=False)):
-            return one
-    return None
-
-
-@lru_cache(maxsize=512)
-def is_cost(site: Site | None) -> bool:
-    """Whether the number that an environment returned may be a cost, by what the source calls it."""
-    found = statement(site.file, site.line) if site is not None else None
-    name = ""
-    if isinstance(found, ast.Assign) and isinstance(found.targets[0], ast.Tuple) and len(found.targets[0].elts) > 1:
-        name = ast.unparse(found.targets[0].elts[1]).lower()
-    if any(word in name for word in _COSTS):
-        return True
-    return (
-        not re.fullmatch(r"(.*\W)?(r\d?|r_\w*|\w*rew\w*)(\W.*)?", name)
-        and site is not None
-        and speaks_of_costs(site.file)
-    )
-
-
-_COSTS = ("cost", "penal", "loss", "regret")
-
-
-@lru_cache(maxsize=64)
-def speaks_of_costs(file: str) -> bool:
-    """Whether a file speaks of costs: then a smaller number may well be the better one."""
-    source = "".join(linecache.getlines(file)).lower()
-    return re.search(r"costs?\b|\bcost|_cost|regret|minimi[sz]", source) is not None
 
 
 # ------------------------------------------------------------------------------------------ whose update a loss is

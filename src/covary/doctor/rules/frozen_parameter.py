@@ -5,18 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from covary.doctor import copies
 from covary.doctor.case import Case, Event
 from covary.doctor.findings import Finding
 from covary.doctor.sites import Site, statement, text
-from covary.doctor.trail import Node
 
 CODE = "frozen-parameter"
 RANK = 14
 EXPLAINS = frozenset({"graph-cut", "optimizer-mismatch", "learning-rate", "order-of-calls", "sample-not-rsample"})
-RANDOM = frozenset(
-    "uniform_ normal_ trunc_normal_ rand randn rand_like randn_like normal kaiming_uniform_ kaiming_normal_ "
-    "xavier_uniform_ xavier_normal_ orthogonal_ exponential_ randint randperm".split()
-)
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -48,8 +44,8 @@ def examine(case: Case) -> Iterator[Finding]:
             "error",
             f"{len(keys)} parameters stay frozen",
             site,
-            f"This line sets requires_grad = False{after}, nothing sets it back, and {' and '.join(optimizers)} holds these "
-            "parameters and steps them: they get no gradient and keep their values.",
+            f"This line sets requires_grad = False{after}, and nothing sets it back. {' and '.join(optimizers)} holds "
+            "these parameters and steps them, but they get no gradient and keep their values.",
             "Delete this line, or set requires_grad = True again before the next loss that shall train them.",
             case.named(keys),
             {
@@ -107,14 +103,9 @@ def _as_born(case: Case, key: int, until: int) -> bool:
             return False
         if event.kind == "load_state_dict" and key in event.what and event.serial < until:
             return False
-    writes = [event.more for event in (*weights.early, *case.events) if event.kind == "write" and event.what == key]
-    writes = [node for node in writes if isinstance(node, Node) and node.serial < until]
-    drawn = [i for i, node in enumerate(writes) if _is_random(node)]
-    return bool(drawn) and drawn[-1] >= len(writes) - 2  # a padding row may be set to 0 after the draw
-
-
-def _is_random(node: Node) -> bool:
-    return any(one.op in RANDOM for one in node.walk(lambda one: one.serial > node.serial - 200))
+    written = [event.more for event in (*weights.early, *case.events) if event.kind == "write" and event.what == key]
+    whole = [node for node in written if node.serial < until and node.shape == case.shapes.get(key)]  # no padding row
+    return bool(whole) and copies.origin(whole[-1], key, -1).random
 
 
 def _line(case: Case, event: Event) -> Site | None:

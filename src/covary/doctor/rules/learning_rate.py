@@ -6,7 +6,7 @@ import ast
 import math
 from collections.abc import Iterator
 
-from covary.doctor import literals
+from covary.doctor import captures, literals
 from covary.doctor.case import Case, Optimizer, Step
 from covary.doctor.findings import Finding
 from covary.doctor.sites import Site, tree
@@ -84,7 +84,7 @@ def _schedule(optimizer: Optimizer) -> Site | None:
     """The one place that makes a schedule, if there is but one."""
     site = optimizer.site
     module = tree(site.file) if site is not None else None
-    found = [node.lineno for node in (ast.walk(module) if module else ()) if _schedules(node)]
+    found = [captures.line_of(node) for node in (ast.walk(module) if module else ()) if _schedules(node)]
     return site.at(found[0]) if site is not None and len(found) == 1 else None
 
 

@@ -35,7 +35,7 @@ def examine(case: Case) -> Iterator[Finding]:
             "error",
             "The gradients are never set back to zero",
             site,
-            f"backward adds to .grad, and nothing empties it between the steps of {optimizer.kind}: {old} of {of} steps "
+            f"backward adds to .grad, and nothing empties it between {optimizer.kind}'s steps: {old} of {of} steps "
             "used the sum of gradients from many earlier batches, computed with weights that are long gone.",
             "optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
             case.named(counts),

@@ -41,6 +41,8 @@ def examine(case: Case) -> Iterator[Finding]:
         group, told = _explain(case, weights, lost)
         if not group:
             return
+        made = {weights.born[key][1] for key in group if key in weights.born}
+        group |= {key for key in lost if key in weights.born and weights.born[key][1] in made}  # made anew many times
         lost -= group
         if told is None or told.site is None:
             continue
@@ -50,8 +52,8 @@ def examine(case: Case) -> Iterator[Finding]:
             "error",
             f"{len(group)} parameters are trained by the loss and held by no optimizer",
             told.site,
-            f"{times} backward calls computed gradients for them, no optimizer ever steps them, so they keep their initial "
-            f"values. {told.what}",
+            f"{times} backward calls computed gradients for them, and no optimizer ever steps them, so they keep their "
+            f"initial values. {told.what}",
             told.fix,
             case.named(group),
             {"backwards": times, "held by no optimizer": len(group), "stepped without gradient": len(told.idle)},
@@ -169,7 +171,7 @@ def _swapped(case: Case, weights: Weights, optimizer: Optimizer, group: frozense
         if not mine:
             site = captures.rebinding(optimizer.site, case.names.get(min(group), ""))
             return Told(site, "The network is another one since this line.", fix, idle) if site else wrong
-        what = f"They were made anew here, after {optimizer.kind} (line {_line(optimizer)}) had been built for the old ones."
+        what = f"They were made anew here, after {optimizer.kind} (line {_line(optimizer)}) was built for the old ones."
         return Told(captures.making(mine, theirs), what, fix, idle)
     if _has_a_role(case, idle):
         return wrong
@@ -220,7 +222,7 @@ def _terms(loss: Node) -> Iterator[Node]:
         weighted = node.op in ("add", "sub", "rsub", "neg") or (
             node.op in SUMS and len(parts) == 1 and node.shape == ()
         )
-        if parts and node.shape == () and (weighted and all(one.shape == () for one in parts) or node.op == "stack"):
+        if parts and node.shape == () and ((weighted and all(one.shape == () for one in parts)) or node.op == "stack"):
             todo += parts
         else:
             yield node

@@ -48,7 +48,7 @@ def _erased(case: Case, known: dict[int, list[Moment]]) -> Iterator[Finding]:
             fix = "loss.backward()\noptimizer.step()"
         else:
             title = "The gradient is erased before the step"
-            why = "Between backward and step this line erases what backward has just computed, so each step finds nothing."
+            why = "Between backward and step this line erases what backward has just computed: each step finds nothing."
             fix = "optimizer.zero_grad()\nloss.backward()\noptimizer.step()"
         yield Finding(
             CODE,
@@ -173,14 +173,37 @@ def _wrong_step(case: Case, optimizer: Optimizer, keys: frozenset[int], backward
             else:
                 last = step
             fresh -= step.grads.keys()
-    for counted in (idle, Counter({order[_first(case, optimizer)]: count for order, count in twice.items()})):
+    for counted in (
+        idle,
+        _misplaced(case, keys),
+        Counter({order[_first(case, optimizer)]: count for order, count in twice.items()}),
+    ):
         if counted and counted.most_common(1)[0][1] >= LEAST:
             return counted.most_common(1)[0][0]
     return None
 
 
+def _misplaced(case: Case, keys: frozenset[int]) -> Counter[Site | None]:
+    """Steps right after a backward for these parameters, of an optimizer that has a step of its own elsewhere."""
+    ours: Counter[Site | None] = Counter()
+    owners: dict[Site | None, Optimizer] = {}
+    elsewhere: set[Optimizer] = set()
+    latest: Backward | None = None
+    for event in case.events:
+        if event.kind == "backward":
+            latest = event.what
+        elif event.kind == "step" and latest is not None:
+            if latest.reached & keys:
+                ours[event.site] += 1
+                owners[event.site] = event.what
+            else:
+                elsewhere.add(event.what)
+            latest = None
+    return Counter({site: count for site, count in ours.items() if owners[site] in elsewhere})
+
+
 def _first(case: Case, optimizer: Optimizer) -> int:
-    """Of two steps of the same optimizer in a row, which stands for this one: as the optimizers were made, so they step."""
+    """Of two steps of one optimizer in a row, which stands for this one: they step in the order of their making."""
     stepping = [one for one in case.optimizers if one.total]
     return 0 if not stepping or optimizer.serial < stepping[0].serial else 1
 
@@ -271,7 +294,7 @@ def _in_vain(case: Case, known: dict[int, list[Moment]], erased: frozenset[int])
             "error",
             "What this backward computes is erased before any step",
             zero,
-            f"The {len(many)} gradients from line {site.line} were all erased here, before an optimizer could use them.",
+            f"The {len(many)} gradients from line {site.line} were all erased here before an optimizer used them.",
             "optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
             case.named(keys),
             {"backwards": len(many), "backward at": str(site)},

@@ -20,8 +20,38 @@ EXPLAINS: frozenset[str] = frozenset()
 LEAST = 50  # updates of the online network in which the target might have followed
 # what may lie between a target network's output and its discounting
 PASSES = VIEWS | frozenset(
-    "getitem gather take_along_dim index_select max amax min amin minimum maximum mean sum add sub rsub mul rmul where "
-    "stack cat masked_fill masked_fill_ setitem index_put_ mul_ sub_ add_ multiply subtract values".split()  # noqa: SIM905
+    [
+        "getitem",
+        "gather",
+        "take_along_dim",
+        "index_select",
+        "max",
+        "amax",
+        "min",
+        "amin",
+        "minimum",
+        "maximum",
+        "mean",
+        "sum",
+        "add",
+        "sub",
+        "rsub",
+        "mul",
+        "rmul",
+        "where",
+        "stack",
+        "cat",
+        "masked_fill",
+        "masked_fill_",
+        "setitem",
+        "index_put_",
+        "mul_",
+        "sub_",
+        "add_",
+        "multiply",
+        "subtract",
+        "values",
+    ]
 )
 
 
@@ -35,10 +65,10 @@ def examine(case: Case) -> Iterator[Finding]:
             yield finding
     for keys, twin in _targets(case):
         if not keys & told:
-            finding = _does_not_follow(case, keys, twin) or _jumps(case, keys, twin)
-            if finding is not None:
+            stale = _does_not_follow(case, keys, twin) or _jumps(case, keys, twin)
+            if stale is not None:
                 told |= keys
-                yield finding
+                yield stale
 
 
 # ------------------------------------------------------------------------------------------------ which are the targets
@@ -128,8 +158,8 @@ def _shares_storage(case: Case) -> Iterator[Finding]:
                 "error",
                 "The target network is the online network: they share their memory",
                 site,
-                f"After this line {case.name(mine)} and {case.name(other)} are the same numbers in memory, so each step moves "
-                "both, and the target chases itself.",
+                f"After this line {case.name(mine)} and {case.name(other)} are the same numbers in memory, "
+                "so each step moves both, and the target chases itself.",
                 "target.load_state_dict(online.state_dict())   # copies the values; or target.data.copy_(online.data)",
                 case.named((mine, other)),
                 {"shared": len(case.weights.shared)},
@@ -202,9 +232,9 @@ def _same(case: Case, keys: frozenset[int], call: Call, target: Call, site: Site
         "error",
         f"`{other}` and `{one}` are one network",
         site,
-        f"The prediction is computed with `{one}` (line {call.site.line}), the target with `{other}` (line {target.site.line}), "
-        "and since this line both are the same parameters: each step moves the target too, and copying one onto the other "
-        "changes nothing.",
+        f"The prediction is computed with `{one}` (line {call.site.line}), the target with `{other}` (line "
+        f"{target.site.line}), and since this line both are the same parameters: each step moves the target too, and "
+        "copying one onto the other changes nothing.",
         "target = copy.deepcopy(online)",
         case.named(keys),
         {"prediction": str(call.site), "target": str(target.site)},
@@ -278,21 +308,22 @@ def _may_follow_yet(case: Case, keys: frozenset[int], made: tuple[Site, ...]) ->
         module = tree(file)
         for node in ast.walk(module) if module else ():
             written = captures.written_name(node)
-            if written is None or (file, node.lineno) in run or written in others:
+            line = captures.line_of(node)
+            if written is None or (file, line) in run or written in others:
                 continue
-            if captures.is_called(file, node.lineno):
+            if captures.is_called(file, line):
                 return True
     return False
 
 
 def _jumps(case: Case, keys: frozenset[int], twin: frozenset[int]) -> Finding | None:
-    """The two weights of the average are the wrong way round: the target is all but the online network at each update."""
+    """The two weights of the average are the wrong way round: at each update the target becomes the online network."""
     steps = [step.serial for step in case.steps if any(key in twin for key in step.grads)]
     times: Counter[Site | None] = Counter()
     key = next((key for key in sorted(keys) if any(e.kind == "write" and e.what == key for e in case.events)), None)
     shares = []
     for event in case.events:
-        if event.kind == "write" and event.what == key:
+        if key is not None and event.kind == "write" and event.what == key:
             since = max((serial for serial in steps if serial < event.serial), default=0)
             mix = copies.weights_of(event.more, since)
             if mix is not None and 0 < mix.get(key, 0.0) <= 0.1 and any(mix.get(other, 0.0) >= 0.9 for other in twin):
@@ -305,8 +336,8 @@ def _jumps(case: Case, keys: frozenset[int], twin: frozenset[int]) -> Finding | 
         "error",
         "The target network follows at once: its average is the wrong way round",
         times.most_common(1)[0][0],
-        f"At each update the target keeps {shares[-1]:.1%} of itself and takes the rest from the online network, so it is "
-        "no slower than that one and does not steady it.",
+        f"At each update the target keeps {shares[-1]:.1%} of itself and takes the rest from the online network, so it "
+        "is no slower than that one and does not steady it.",
         "target_param.data.copy_(tau * param.data + (1 - tau) * target_param.data)",
         case.named(keys),
         {"kept of the target": shares[-1], "times": sum(times.values()), "updates": len(steps)},

@@ -1,4 +1,4 @@
-"""What the optimizer has learned is written over between its steps: by old values, new random ones, or another network's."""
+"""What an optimizer has learned is overwritten between its steps: by old values, random ones, or another network's."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _finding(case: Case, optimizer: Optimizer, kind: str, undone: Undone) -> Fin
     steps = len([one for one in case.steps if one.optimizer is optimizer])
     learned = f"; of the progress since the last time, {max(kept[len(kept) // 2], 0.0):.0%} is left" if kept else ""
     fix = {
-        "old": "Restore a copy only once, after training; to go back to the best weights, refresh the copy when it improves.",
+        "old": "Restore a copy only once, after training; a copy of the best weights must be renewed as they improve.",
         "fresh": "Initialise the network once, before the loop.",
         "other": "Copy the other way round: target.load_state_dict(online.state_dict())",
     }[kind]
@@ -165,8 +165,8 @@ def _finding(case: Case, optimizer: Optimizer, kind: str, undone: Undone) -> Fin
         "error",
         f"What {optimizer.kind} has learned is overwritten {KINDS[kind]}",
         site,
-        f"Between {optimizer.kind}'s steps this line wrote to {len(undone.keys)} of its parameters {len(undone.times)} times "
-        f"in {steps} steps, {KINDS[kind]}{learned}.",
+        f"Between {optimizer.kind}'s steps this line wrote to {len(undone.keys)} of its parameters, "
+        f"{len(undone.times)} times in {steps} steps, {KINDS[kind]}{learned}.",
         fix,
         case.named(undone.keys),
         {"times": len(undone.times), "steps": steps, "progress left": kept[len(kept) // 2] if kept else None},

@@ -19,15 +19,13 @@ from covary.doctor.terms import (
     heads,
     moved,
     movers,
-    origins,
-    pays,
-    points,
     score,
     sign_of,
     terms,
     words,
 )
 from covary.doctor.trail import Node
+from covary.doctor.worth import called, origins, pays, points
 
 CODE = "wrong-sign"
 RANK = 48
@@ -86,7 +84,9 @@ def _judge(
             if found.entropy:
                 entropies.append((term, mine, -found.sign * way))
                 continue
-            pointing = [(factor, way_up) for factor in term.factors if (way_up := points(factor))]
+            pointing = [(factor, up) for factor in term.factors if (up := points(factor))] or [
+                (factor, up) for factor in term.factors if (up := called(factor, _meeting(term, factor)))
+            ]
             acting = acting or bool(term.factors)
             if len(pointing) == 1:
                 factor, up = pointing[0]
@@ -148,6 +148,11 @@ def _critic(case: Case, head: frozenset[int]) -> int:
                     found.add(pays(target))
     found.discard(0)
     return found.pop() if len(found) == 1 else 0
+
+
+def _meeting(term: Term, factor: Node) -> Site | None:
+    """Where a log-probability meets its weight."""
+    return next((node.site for node in term.path() if any(one is factor for one in node.inputs)), None)
 
 
 def _soft(target: Node) -> int:
