@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -37,7 +36,9 @@ class Record:
     used_by: Counter[str] = field(default_factory=Counter)
 
 
-def record(case: Case, code: str, node: Node, result: torch.Tensor, flat: Callable[[torch.Tensor], tuple[float, float]]) -> None:
+def record(
+    case: Case, code: str, node: Node, result: torch.Tensor, flat: Callable[[torch.Tensor], tuple[float, float]]
+) -> None:
     """Measures one call of an activation that a gradient passes: the first dozen of each, then each eighth."""
     if not node.grad or node.site is None or not result.is_floating_point() or not result.numel():
         return
@@ -70,7 +71,7 @@ def _made(case: Case) -> Site | None:
             elif name.endswith("container.py"):
                 contained = True
         frame = frame.f_back  # type: ignore[assignment]
-    if module is None or not (contained or frame is not None and _in_a_loop_over_layers(site_of(frame))):
+    if module is None or not (contained or (frame is not None and _in_a_loop_over_layers(site_of(frame)))):
         return None
     return next((one.made[0] for one in reversed(case.modules) if one.made and one.ref() is module), None)
 
@@ -97,7 +98,9 @@ def without_gradient(case: Case, keys: frozenset[int], since: int, least_steps: 
         return False
     typical = max((case.strength.get(key, 0.0) for key in weights), default=0.0)
     least = 1e-7 * typical
-    return all(not (step.grads.get(key) or 0.0) > least for step in steps for key in weights) and not _loss_is_small(case, keys)
+    return all(not (step.grads.get(key) or 0.0) > least for step in steps for key in weights) and not _loss_is_small(
+        case, keys
+    )
 
 
 def _loss_is_small(case: Case, keys: frozenset[int]) -> bool:

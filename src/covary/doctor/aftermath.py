@@ -15,23 +15,48 @@ import torch
 from torch import Tensor
 
 from covary.doctor.case import Backward, Case
+from covary.doctor.paths import words
 from covary.doctor.sites import Site, here
 from covary.doctor.trail import Node
 
 CODE = "non-finite"
 EVERY = 16  # calls of backward between looks, on a device that must be waited for
-WORDS = ("invalid value encountered", "divide by zero encountered", "overflow encountered", "mean of empty slice", "degrees of freedom")
+WORDS = (
+    "invalid value encountered",
+    "divide by zero encountered",
+    "overflow encountered",
+    "mean of empty slice",
+    "degrees of freedom",
+)
 TRAIL_OPS = {  # autograd's name for a call -> the trail's
     "div": ("div", "rdiv", "div_"), "pow": ("pow", "pow_", "square", "rpow"), "std": ("std", "std_mean", "normalize"), "log": ("log", "log_"),
     "var": ("var", "var_mean"), "sub": ("sub", "rsub", "sub_"), "softmax": ("softmax",), "logsoftmax": ("log_softmax", "cross_entropy"),
     "mseloss": ("mse_loss",), "logsumexp": ("logsumexp",), "linalgvectornorm": ("norm", "vector_norm"), "exp": ("exp", "exp_"),
     "binarycrossentropy": ("binary_cross_entropy",), "mul": ("mul", "mul_"),
 }  # fmt: skip
-HAZARDS = (
-    "log log2 log10 log_ div rdiv div_ sqrt sqrt_ rsqrt exp exp_ pow rpow pow_ reciprocal std var mean acos asin atanh logit softmax prod "
-    "true_divide divide power truediv xlogy"
-).split()
-STEEP = ("sqrt", "sqrt_", "acos", "asin", "arccos", "arcsin", "pow", "pow_", "rsqrt", "atan2", "log", "log_", "div", "rdiv", "exp", "norm", "std")
+HAZARDS = words("""
+    log log2 log10 log_ div rdiv div_ sqrt sqrt_ rsqrt exp exp_ pow rpow pow_ reciprocal std var mean acos asin
+    atanh logit softmax prod true_divide divide power truediv xlogy
+""")
+STEEP = (
+    "sqrt",
+    "sqrt_",
+    "acos",
+    "asin",
+    "arccos",
+    "arcsin",
+    "pow",
+    "pow_",
+    "rsqrt",
+    "atan2",
+    "log",
+    "log_",
+    "div",
+    "rdiv",
+    "exp",
+    "norm",
+    "std",
+)
 
 
 class Aftermath:
@@ -64,7 +89,7 @@ class Aftermath:
             return
         loss = tensors if isinstance(tensors, Tensor) else tensors[0]
         self.calls += 1
-        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.device.type != "cpu" and self.calls % EVERY:
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or (loss.device.type != "cpu" and self.calls % EVERY):
             return
         value = float(loss.detach())
         if value - value == 0.0:

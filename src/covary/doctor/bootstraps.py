@@ -18,25 +18,29 @@ from torch import Tensor
 from covary.doctor.case import Case
 from covary.doctor.endings import GOES_ON, LIMIT, MIXED, TERMINAL, key_of
 from covary.doctor.mode import VIEWS
+from covary.doctor.paths import words
 from covary.doctor.sites import Site, statement
 from covary.doctor.trail import Node
 
-ADDS = frozenset("add add_ sub sub_ rsub subtract".split())
-MULS = frozenset("mul mul_ multiply".split())
-DIVS = frozenset("div div_ truediv true_divide divide".split())
-PASSES = VIEWS | frozenset(
-    "float double half to cpu clone numpy item tolist tensor as_tensor from_numpy array asarray asanyarray ascontiguousarray "
-    "astype copy type type_as expand_as squeeze_ unsqueeze_ detach_ getitem broadcast_to view_as float_ int negative neg".split()
+ADDS = words("add add_ sub sub_ rsub subtract")
+MULS = words("mul mul_ multiply")
+DIVS = words("div div_ truediv true_divide divide")
+PASSES = VIEWS | words(
+    "float double half to cpu clone numpy item tolist tensor as_tensor from_numpy array asarray asanyarray "
+    "ascontiguousarray astype copy type type_as expand_as squeeze_ unsqueeze_ detach_ getitem broadcast_to "
+    "view_as float_ int negative neg"
 )
-PICKS = frozenset(
-    "max min amax amin minimum maximum fmin fmax gather take_along_dim take_along_axis mean sum clamp clamp_ logsumexp "
-    "median quantile abs exp log tanh relu softplus sigmoid pow square sqrt sign index_select "
-    "maximum.reduce minimum.reduce add.reduce amax.reduce sort topk".split()
+PICKS = words(
+    "max min amax amin minimum maximum fmin fmax gather take_along_dim take_along_axis mean sum clamp clamp_ "
+    "logsumexp median quantile abs exp log tanh relu softplus sigmoid pow square sqrt sign index_select "
+    "maximum.reduce minimum.reduce add.reduce amax.reduce sort topk"
 )
-PLACES = frozenset("where masked_fill masked_fill_ setitem index_put_ index_put index_fill index_fill_ masked_scatter".split())
-LISTS = frozenset("tensor as_tensor stack cat array asarray vstack hstack concatenate append".split())
-SIDE = frozenset("log_prob entropy sample rsample".split())  # what a soft value subtracts is not the value itself
-HIDDEN = frozenset("linear relu relu_ tanh sigmoid elu silu gelu leaky_relu layer_norm addmm matmul mm batch_norm dropout softplus".split())
+PLACES = words("where masked_fill masked_fill_ setitem index_put_ index_put index_fill index_fill_ masked_scatter")
+LISTS = words("tensor as_tensor stack cat array asarray vstack hstack concatenate append")
+SIDE = words("log_prob entropy sample rsample")  # what a soft value subtracts is not the value itself
+HIDDEN = words(
+    "linear relu relu_ tanh sigmoid elu silu gelu leaky_relu layer_norm addmm matmul mm batch_norm dropout softplus"
+)
 
 
 # ------------------------------------------------------------------------------------------------- beside the calls
@@ -62,7 +66,7 @@ def heard_input(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> 
     if not isinstance(x, Tensor) or known is None or not known.kinds or x.ndim == 0 or x.is_sparse:
         return
     first = node.args[0]
-    if isinstance(first, Node) and first.op in HIDDEN or x.numel() > 262_144:
+    if (isinstance(first, Node) and first.op in HIDDEN) or x.numel() > 262_144:
         return
     width = max((one for one in known.widths if one <= x.shape[-1]), default=0)
     rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
@@ -88,7 +92,7 @@ def heard_product(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -
         return
     seen = case.memory.setdefault("bootstraps", {}).setdefault("products", {}).setdefault(node.site, [0, 0])
     seen[0] += 1
-    if seen[0] > 8 and not seen[1] or seen[0] > 400 and seen[0] % 4:
+    if (seen[0] > 8 and not seen[1]) or (seen[0] > 400 and seen[0] % 4):
         return
     keeps: dict[int, tuple[Any, float]] = {}
     for i in (0, 1):
@@ -96,7 +100,7 @@ def heard_product(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -
         if array is None:
             continue
         top = float(array.max())
-        if 0 < top <= 1 and bool(((array == 0) | (array == top)).all()) or top == 0 == float(array.min()):
+        if (0 < top <= 1 and bool(((array == 0) | (array == top)).all())) or top == 0 == float(array.min()):
             keeps[i] = (array != 0, top)
     if keeps:
         seen[1] += 1
@@ -105,10 +109,14 @@ def heard_product(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -
 
 def heard_place(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
     """Which elements a `where`, a `masked_fill` or an assignment by a mask chooses."""
-    which = args[0] if node.op == "where" else args[2] if node.op == "setitem" and type(args[0]) is np.ndarray else args[1]
+    which = (
+        args[0] if node.op == "where" else args[2] if node.op == "setitem" and type(args[0]) is np.ndarray else args[1]
+    )
     if node.op == "setitem" and not isinstance(args[0], Tensor):
         which = args[2] if len(args) > 2 else None
-    if isinstance(which, Tensor) and "bool" in str(which.dtype) or isinstance(which, np.ndarray) and which.dtype.kind == "b":
+    if (isinstance(which, Tensor) and "bool" in str(which.dtype)) or (
+        isinstance(which, np.ndarray) and which.dtype.kind == "b"
+    ):
         array = _array(which)
         if array is not None:
             node.mark(chosen=array.astype(bool))
@@ -147,6 +155,9 @@ class Bootstrap:
     keep: Any = None
     known: bool = True
     depth: int = 1
+    nested: bool = False  # whether the value is made of targets itself
+    shaping: bool = False  # whether a target was formed with it as the reward: then it is none
+    cut: bool = False  # whether the gradient ends at it, or before
     inner: Site | None = None  # where the value comes from
     networks: list[Node] = field(default_factory=list)
     reached: frozenset[int] = frozenset()
@@ -160,7 +171,9 @@ class Group:
     site: Site
     at: Site  # where the mask enters, or should
     times: list[Bootstrap] = field(default_factory=list)
-    table: Counter[tuple[int, bool]] = field(default_factory=Counter)  # (what became of the state, bootstrapped): how often
+    table: Counter[tuple[int, bool]] = field(
+        default_factory=Counter
+    )  # (what became of the state, bootstrapped): how often
     kept: int = 0
     dropped: int = 0
     listed: int = 0  # elements of lists that are bootstrapped, and that are bare rewards
@@ -208,6 +221,7 @@ class _Search:
         seen: set[int] = set()
         lists: list[Node] = []
         places: list[Node] = []
+        cuts: list[Node] = []
         hits: list[Bootstrap] = []
         adds: list[tuple[int, int, Node]] = []
         for i, backward in enumerate(case.backwards):
@@ -224,12 +238,19 @@ class _Search:
                     lists.append(node)
                 elif node.op in PLACES or node.op in MULS:
                     places.append(node)
+                elif node.op in PASSES and not node.grad and len(node.inputs) == 1 and node.inputs[0].grad:
+                    cuts.append(node)
         for _, i, node in sorted(adds, key=lambda one: one[0]):  # what lies in a recursion first
             if (hit := self.match(node)) is not None:
                 hit.reached = case.backwards[i].reached
                 hits.append(hit)
+        hits = [hit for hit in hits if not hit.shaping]
         for node in places:
             self.above(node)
+        for node in cuts:
+            hit = self.matched.get(id(node.inputs[0]), (None, None))[1]
+            if hit is not None:
+                hit.cut = True
         groups: dict[tuple[str, int], Group] = {}
         for hit in hits:
             group = groups.setdefault(hit.site.place, Group(hit.site, hit.at))
@@ -238,7 +259,9 @@ class _Search:
             if hit.masked:
                 group.at = hit.at
         for group in groups.values():
-            depths = [depth for site, (stopped, depth) in self.chains.items() if _together(site, group.site) and not stopped]
+            depths = [
+                depth for site, (stopped, depth) in self.chains.items() if _together(site, group.site) and not stopped
+            ]
             group.depth = max(depths, default=1)
         by_id = {id(hit.node): groups[hit.site.place] for hit in hits}
         for node in lists:
@@ -247,7 +270,7 @@ class _Search:
         return [group for group in groups.values() if self.is_one(group)]
 
     def is_one(self, group: Group) -> bool:
-        """Not a constant beside a network's output, as in 0.1 + 0.9 * sigmoid(x); and written there, not in a library."""
+        """Not a constant beside an output, as in 0.1 + 0.9 * sigmoid(x); and written there, not in a library."""
         numbers = {one.reward for one in group.times if isinstance(one.reward, (int, float))}
         if len(numbers) == 1 and all(isinstance(one.reward, (int, float)) for one in group.times) and not group.masked:
             return False
@@ -278,20 +301,40 @@ class _Search:
             self.chain(node, hit)
             if not plus and hit.number >= 0 and not self.is_difference(reward):
                 continue
-            hit.reward = self.reward(reward)
-            if hit.reward is _NOTHING:
-                continue
             hit.number = abs(hit.number)
             self.descend(hit)
+            hit.reward = self.reward(reward, hit)
+            if hit.reward is _NOTHING:
+                continue
+            if self.is_input(hit):
+                continue
+            hit.cut = not node.grad
             return hit
         return None
+
+    def is_input(self, hit: Bootstrap) -> bool:
+        """x + number * network(x) is a residual step and no target."""
+        if not isinstance(hit.reward, Node):
+            return False
+        todo = [one for network in hit.networks for one in network.inputs]
+        for i, one in enumerate(todo):
+            if one is hit.reward:
+                return True
+            if i < 60:
+                todo += one.inputs
+        return False
 
     def chain(self, node: Node, hit: Bootstrap) -> None:
         """Counts a recursion, r + discount * (r + discount * (...)), and notes whether something in it may be 0."""
         inner = hit.networks[0]
         while inner.op in PASSES and len(inner.inputs) == 1:
             inner = inner.inputs[0]
-        if node.site is not None and inner.op in ADDS and inner.site is not None and inner.site.place == node.site.place:
+        if (
+            node.site is not None
+            and inner.op in ADDS
+            and inner.site is not None
+            and inner.site.place == node.site.place
+        ):
             hit.depth = self.depths.get(id(inner), (inner, 1))[1] + 1
             self.depths[id(node)] = (node, hit.depth)
             stopped, depth = self.chains.get(node.site, (False, 1))
@@ -299,10 +342,15 @@ class _Search:
 
     def is_difference(self, other: Any) -> bool:
         """q - reward - discount * value: the reward is taken away too."""
-        return isinstance(other, Node) and other.op in ("sub", "sub_", "subtract") and len(other.args) > 1 and not self.laden(other.args[1])
+        return (
+            isinstance(other, Node)
+            and other.op in ("sub", "sub_", "subtract")
+            and len(other.args) > 1
+            and not self.laden(other.args[1])
+        )
 
-    def reward(self, other: Any) -> Any:
-        """The part of the sum that no network has made; _NOTHING where there is none, or where it is a target itself."""
+    def reward(self, other: Any, hit: Bootstrap) -> Any:
+        """The part of a sum that no network has made; _NOTHING where there is none, or where it is a target itself."""
         free: Any = _NOTHING
         todo, steps = [other], 0
         while todo and steps < 12:
@@ -314,10 +362,13 @@ class _Search:
             if one.op in PASSES and len(one.inputs) == 1:
                 todo.append(one.inputs[0])
             elif one.op in ADDS and len(one.args) > 1:
-                if self.match(one) is not None:
-                    return _NOTHING
+                if (inner := self.match(one)) is not None:
+                    if hit.nested or hit.stored:
+                        return _NOTHING  # delta + discount * (the sum of the deltas after it)
+                    inner.shaping, free = True, inner.reward  # reward + 0.9 * a bonus, and then a target
+                    continue
                 todo += one.args[:2]
-            elif one.op in MULS and (hit := self.product(one, one)) is not None and 0.8 <= abs(hit.number) < 1:
+            elif one.op in MULS and (value := self.product(one, one)) is not None and 0.8 <= abs(value.number) < 1:
                 return _NOTHING
         return free
 
@@ -350,7 +401,9 @@ class _Search:
                         if arg in (0, 1) or isinstance(arg, bool):
                             masked, at = True, one.site
                     elif bits is not None:
-                        if bits.size == 1 and one.shape not in ((), (1,), (1, 1)) or top not in (0.0, 1.0) and bits.size == 1:
+                        if (bits.size == 1 and one.shape not in ((), (1,), (1, 1))) or (
+                            top not in (0.0, 1.0) and bits.size == 1
+                        ):
                             number *= top  # a discount held in a tensor
                         else:
                             keep = bits if keep is None else keep & bits if keep.size == bits.size else keep
@@ -358,7 +411,12 @@ class _Search:
                             masked, at = True, one.site
                     else:
                         masked, unclear, known, at = True, True, False, at or one.site
-            elif one.op in DIVS and len(one.args) > 1 and self.laden(one.args[0]) and isinstance(one.args[1], (int, float)):
+            elif (
+                one.op in DIVS
+                and len(one.args) > 1
+                and self.laden(one.args[0])
+                and isinstance(one.args[1], (int, float))
+            ):
                 number /= one.args[1] or 1.0
                 todo.append(one.args[0])
             elif one.op in PASSES and len(one.inputs) == 1:
@@ -367,7 +425,7 @@ class _Search:
             else:
                 outputs.append(one)
         size = abs(number) * tops
-        if len(outputs) != 1 or not (size == 0 or 0.8 <= size <= 1) or size == 1 and not masked:
+        if len(outputs) != 1 or not (size == 0 or 0.8 <= size <= 1) or (size == 1 and not masked):
             return None
         count = int(np.prod(node.shape)) if node.shape else 1
         hit = Bootstrap(node, site or node.site, at or site or node.site, number * tops, count, None, masked, unclear)  # type: ignore[arg-type]
@@ -389,6 +447,8 @@ class _Search:
             if id(one) in seen:
                 continue
             seen.add(id(one))
+            if one.op in ADDS and self.matched.get(id(one), (one, None))[1] is not None:
+                hit.nested = True
             if one.op == "compiled" or any(other.param is not None for other in one.inputs):
                 networks.append(one)
                 continue
@@ -464,12 +524,11 @@ class _Search:
                     continue
                 if isinstance(other, Node) and "keeps" not in (node.tags or {}):
                     continue
-                keep = node.tag("keeps", {}).get(1 - i, (None, 0))[0]
+                keep, top = node.tag("keeps", {}).get(1 - i, (None, 1.0))
+                if top != 1.0:
+                    continue
             elif (chosen := node.tag("chosen")) is not None:
-                if node.op == "where":
-                    keep = chosen if i == 1 else ~chosen
-                else:
-                    keep = ~chosen if i == 0 else chosen
+                keep = chosen if (node.op == "where") == (i == 1) else ~chosen
             elif node.op == "setitem" and i:
                 continue  # put away by its number
             hit.masked = True
@@ -573,7 +632,7 @@ def _together(one: Site, other: Site) -> bool:
 
 def _keep(one: Bootstrap) -> Any:
     """Of each element, whether it was bootstrapped; None where that is not known."""
-    if not one.known or one.unclear and one.keep is None:
+    if not one.known or (one.unclear and one.keep is None):
         return None
     if one.keep is None:
         return np.ones(one.size, dtype=bool)
@@ -590,9 +649,9 @@ def _multiplies(site: Site) -> bool:
     for one in ast.walk(node) if node is not None else ():
         if isinstance(one, (ast.BinOp, ast.AugAssign)) and isinstance(one.op, (ast.Mult, ast.Div)):
             return True
-        if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute):
-            if one.func.attr in ("mul", "mul_", "multiply", "where", "add", "add_", "sub"):
-                return True
+        name = one.func.attr if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) else ""
+        if name in ("mul", "mul_", "multiply", "where", "add", "add_", "sub"):
+            return True
     return False
 
 

@@ -21,7 +21,7 @@ class Outcomes:
     """What became of each observation.
 
     kinds: by the observation's key, one of the constants above; MIXED where it was one thing once and another later.
-    widths: lengths of the observations seen. layouts: where an answer of step holds its flags, by how many values it has.
+    widths: lengths of the observations seen. layouts: where an answer of step holds its flags, by its length.
     functions: plain functions of the script that answer as step does. timed: some observation counts the time.
     lengths: of each episode that ended by itself, how many steps it had; longest: of all, however they ended.
     """
@@ -34,6 +34,7 @@ class Outcomes:
         self.lengths: list[int] = []
         self.longest = 0
         self.vector = False
+        self.next_step = False  # of a vector of environments, that the step after an end is the reset
         self.cuts = 0  # episodes that the script itself ended, by a reset in their midst
         self._last: dict[int, tuple[int, bool]] = {}
         self._steps: dict[int, Any] = {}
@@ -121,7 +122,7 @@ class Outcomes:
 
 
 class _Clock:
-    """Whether some column of the observations moves by the same amount at each step: the time, which ends are then part of."""
+    """Whether some column of the observations moves by the same amount at each step: it tells the time."""
 
     def __init__(self) -> None:
         self.last: Any = None

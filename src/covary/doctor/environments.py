@@ -1,4 +1,4 @@
-"""What environments say: every outermost `step` and `reset`, of Gymnasium's where it is imported and of the user's own classes.
+"""What environments say: every outermost `step` and `reset`, of Gymnasium's and of the user's own classes.
 
 Gymnasium is never imported from here; the hooks are laid when the script imports it.
 """
@@ -230,6 +230,8 @@ class Environments:
         if told is not None and told[1] is not None:
             record.limit = np.logical_and(told[1], np.logical_not(told[0]))
         self.outcomes.stepped(record, result[0], where)
+        if self.outcomes.vector and "NEXT" in str((getattr(env, "metadata", None) or {}).get("autoreset_mode")).upper():
+            self.outcomes.next_step = True
         if len(self.steps) > 512 and self.steps[-512].action is not None:
             self.steps[-512].action = None
         self.steps.append(record)
@@ -237,7 +239,7 @@ class Environments:
 
 
 def layout(result: Any) -> tuple[int, int | None, int] | None:
-    """Where in an answer the flags of its end stand: of the termination, of the truncation if there is one; its length."""
+    """Where in an answer its flags stand: of the termination, of the truncation if there is one; and its length."""
     if not isinstance(result, tuple) or not 3 <= len(result) <= 6:
         return None
     flags = [i for i in range(2, len(result)) if _is_bool(result[i])]

@@ -9,26 +9,28 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
+from covary.doctor.paths import words
 from covary.doctor.sites import tree
 
-CONVERSIONS = frozenset(
-    "float int bool tensor as_tensor array asarray Tensor FloatTensor BoolTensor from_numpy float32 float64 logical_not bitwise_not "
-    "stack vstack atleast_1d any bool_ int8 uint8 full_like list tuple enumerate zip".split()
+CONVERSIONS = words(
+    "float int bool tensor as_tensor array asarray Tensor FloatTensor BoolTensor from_numpy float32 float64 "
+    "logical_not bitwise_not stack vstack atleast_1d any bool_ int8 uint8 full_like list tuple enumerate zip"
 )
-METHODS = frozenset(
-    "float int bool astype to any item copy clone unsqueeze squeeze reshape view numpy cpu detach flatten ravel tolist long "
-    "double type logical_not long all".split()
+METHODS = words(
+    "float int bool astype to any item copy clone unsqueeze squeeze reshape view numpy cpu detach flatten ravel "
+    "tolist long double type logical_not long all"
 )
-TELLING = frozenset("print log info debug add_scalar warning write format set_postfix set_description".split())
-ORS = frozenset("logical_or bitwise_or maximum max any or_".split())
-LEAVING = frozenset("reset reset_ close".split())
+TELLING = words("print log info debug add_scalar warning write format set_postfix set_description")
+ORS = words("logical_or bitwise_or maximum max any or_")
+LEAVING = words("reset reset_ close")
 Layout = tuple[int, int | None, int]
 
 
 @dataclass
 class Said:
-    """What was read. merges: lines where termination and truncation become one flag that is used for more than ending a loop.
+    """What was read.
 
+    merges: lines where termination and truncation become one flag, if that is used for more than ending a loop.
     clocks: lines where the flag is put together with something else that ends the episode (a count of steps, say).
     apart: truncation has a use of its own. alone: termination has one. stored: some flag is handed on or stored.
     guards: something is done to a transition, or not done, for what a flag says.
@@ -53,7 +55,9 @@ def read(file: str, layouts: dict[int, Layout], functions: dict[str, Layout], ta
 
 
 class _Reader:
-    def __init__(self, module: ast.Module, layouts: dict[int, Layout], functions: dict[str, Layout], targets: frozenset[int]) -> None:
+    def __init__(
+        self, module: ast.Module, layouts: dict[int, Layout], functions: dict[str, Layout], targets: frozenset[int]
+    ) -> None:
         self.layouts = {5: (2, 3, 5), **layouts}
         self.functions, self.targets = functions, targets
         self.parents: dict[int, ast.AST] = {}
@@ -61,6 +65,7 @@ class _Reader:
         for node in self.nodes:
             for child in ast.iter_child_nodes(node):
                 self.parents[id(child)] = node
+        self.functions_by_id = {id(one): one for one in self.nodes if isinstance(one, ast.FunctionDef)}
         self.locals: dict[int, set[str]] = {}
         self.defs: dict[str, list[ast.FunctionDef]] = {}
         for node in self.nodes:
@@ -90,10 +95,8 @@ class _Reader:
 
     def key(self, node: ast.AST, name: str) -> tuple[int, str]:
         scope = self.scope(node)
-        by_id = {id(one): one for one in self.nodes if isinstance(one, ast.FunctionDef)} if not hasattr(self, "_by_id") else self._by_id
-        self._by_id = by_id
         while scope and name not in self.locals.get(scope, ()):
-            scope = self.scope(by_id[scope]) if scope in by_id else 0
+            scope = self.scope(self.functions_by_id[scope]) if scope in self.functions_by_id else 0
         return scope, name
 
     def give(self, target: ast.AST, kinds: set[str]) -> None:
@@ -108,7 +111,13 @@ class _Reader:
         """Where the flags stand in what a call returns, if it is a step of an environment."""
         if not isinstance(value, ast.Call):
             return None
-        name = value.func.attr if isinstance(value.func, ast.Attribute) else value.func.id if isinstance(value.func, ast.Name) else ""
+        name = (
+            value.func.attr
+            if isinstance(value.func, ast.Attribute)
+            else value.func.id
+            if isinstance(value.func, ast.Name)
+            else ""
+        )
         if isinstance(value.func, ast.Name) and name in self.functions:
             return self.functions[name]
         if name != "step":
@@ -177,9 +186,19 @@ class _Reader:
                 self.kinds.setdefault((id(function), name), set()).update(kinds)
 
     def called(self, node: ast.Call) -> ast.FunctionDef | None:
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+        name = (
+            node.func.attr
+            if isinstance(node.func, ast.Attribute)
+            else node.func.id
+            if isinstance(node.func, ast.Name)
+            else ""
+        )
         functions = self.defs.get(name, [])
-        if len(functions) != 1 or functions[0].args.vararg is not None or any(isinstance(one, ast.Starred) for one in node.args):
+        if (
+            len(functions) != 1
+            or functions[0].args.vararg is not None
+            or any(isinstance(one, ast.Starred) for one in node.args)
+        ):
             return None
         return functions[0]
 
@@ -216,7 +235,9 @@ class _Reader:
         if isinstance(e, (ast.List, ast.Tuple)) and len(e.elts) == 1:
             return self.kind(e.elts[0])
         if isinstance(e, ast.Call):
-            name = e.func.attr if isinstance(e.func, ast.Attribute) else e.func.id if isinstance(e.func, ast.Name) else ""
+            name = (
+                e.func.attr if isinstance(e.func, ast.Attribute) else e.func.id if isinstance(e.func, ast.Name) else ""
+            )
             if name in ORS and e.args:
                 parts = e.args[0].elts if len(e.args) == 1 and isinstance(e.args[0], (ast.List, ast.Tuple)) else e.args
                 if len(parts) > 1:
@@ -242,7 +263,11 @@ class _Reader:
             if "M" not in union:
                 self.merged[id(e)] = e
             return {"M"}
-        if not all(kinds) and isinstance(e, (ast.BoolOp, ast.BinOp)) and not isinstance(getattr(e, "op", None), ast.Add):
+        if (
+            not all(kinds)
+            and isinstance(e, (ast.BoolOp, ast.BinOp))
+            and not isinstance(getattr(e, "op", None), ast.Add)
+        ):
             self.timed[id(e)] = e
         return union if either else set()
 
@@ -252,7 +277,9 @@ class _Reader:
         """What becomes of a flag where it stands: "alias", "control", "told", "value" (stored, handed on, computed with)."""
         one = node
         while (parent := self.parents.get(id(one))) is not None:
-            if isinstance(parent, (ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Starred, ast.Attribute, ast.keyword, ast.List)):
+            if isinstance(
+                parent, (ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Starred, ast.Attribute, ast.keyword, ast.List)
+            ):
                 pass
             elif isinstance(parent, ast.BinOp):
                 if not self.kind(parent):
@@ -284,7 +311,7 @@ class _Reader:
                 targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
                 simple = all(isinstance(target, (ast.Name, ast.Attribute)) for target in targets)
                 return "alias" if simple and parent.value is not None and self.kind(parent.value) else "value"
-            elif isinstance(parent, ast.While) or isinstance(parent, (ast.Assert, ast.comprehension)):
+            elif isinstance(parent, (ast.While, ast.Assert, ast.comprehension)):
                 return "control"
             elif isinstance(parent, ast.If):
                 return self.branch(parent) if one is parent.test else "control"
@@ -313,10 +340,17 @@ class _Reader:
         inside = [one for part in (*node.body, *node.orelse) for one in ast.walk(part)]
         if any(_called(one) in ("backward", "reset", "step") for one in inside):
             return "control"
-        lines = {line for part in (*node.body, *node.orelse) for line in range(part.lineno, (part.end_lineno or part.lineno) + 1)}
+        lines = {
+            line
+            for part in (*node.body, *node.orelse)
+            for line in range(part.lineno, (part.end_lineno or part.lineno) + 1)
+        }
         if lines & self.targets:
             return "target"
-        if any(isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant) and one.value.value is None for one in inside):
+        if any(
+            isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant) and one.value.value is None
+            for one in inside
+        ):
             return "target"
         names = [{target.id for one in part for target in ast.walk(one) if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)}
                  for part in (node.body, node.orelse)]  # fmt: skip
@@ -333,10 +367,12 @@ class _Reader:
         for node in self.nodes:
             if not isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) or not isinstance(node.ctx, ast.Load):
                 continue
-            if isinstance(node, ast.Subscript) and not (isinstance(node.value, ast.Name) and self.key(node.value, node.value.id) in self.answers):
+            if isinstance(node, ast.Subscript) and not (
+                isinstance(node.value, ast.Name) and self.key(node.value, node.value.id) in self.answers
+            ):
                 continue
             kinds = self.kind(node)
-            if not kinds or self.in_merge(node) and "M" not in kinds:
+            if not kinds or (self.in_merge(node) and "M" not in kinds):
                 continue
             for kind in kinds:
                 uses[kind].append((node, self.use(node)))
@@ -346,7 +382,9 @@ class _Reader:
         said.branches = any(use == "target" for _, use in uses["M"])
         if wanted:
             flowing = [one for one in self.merged.values() if self.use(one) not in ("control", "told")]
-            said.merges = sorted(one.lineno for one in flowing if self.use(one) != "alias" or self.alias_is_wanted(one, wanted))
+            said.merges = sorted(
+                one.lineno for one in flowing if self.use(one) != "alias" or self.alias_is_wanted(one, wanted)
+            )
         said.clocks = sorted(one.lineno for one in self.timed.values() if self.use(one) in ("alias", "value"))
         decides = ("value", "guard", "target")
         said.apart = bool(uses["T"] or self.merged) and any(
@@ -422,7 +460,13 @@ class _Reader:
 def _called(node: ast.AST) -> str:
     if not isinstance(node, ast.Call):
         return ""
-    return node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+    return (
+        node.func.attr
+        if isinstance(node.func, ast.Attribute)
+        else node.func.id
+        if isinstance(node.func, ast.Name)
+        else ""
+    )
 
 
 def _number(node: ast.AST) -> bool:
@@ -441,4 +485,6 @@ def _negated(node: ast.AST) -> bool:
 
 def _bootstraps(node: ast.AST) -> bool:
     """Whether an expression is nothing, which stands for the value of what comes after an end."""
-    return isinstance(node, ast.Constant) and (node.value is None or node.value == 0 and not isinstance(node.value, bool))
+    return isinstance(node, ast.Constant) and (
+        node.value is None or (node.value == 0 and not isinstance(node.value, bool))
+    )

@@ -54,7 +54,11 @@ class Glances:
         if self._closed is None:
             self._closed = now
         self._steps += 1
-        if self._steps >= GAP and self._spent <= SHARE * (now - self._closed) and not torch._C._len_torch_function_stack():
+        if (
+            self._steps >= GAP
+            and self._spent <= SHARE * (now - self._closed)
+            and not torch._C._len_torch_function_stack()
+        ):
             self._steps, self._left, self._after, self._began = 0, LONGEST, id(optimizer), now
             self._begin()
 

@@ -220,6 +220,9 @@ class Watching(TorchFunctionMode):
                 node.mark(leaf=True)
                 node.param = self.trail.key(tensor)
                 self.event("leaf", node.param)
+            while node.inputs and node.param is not None and node.inputs[0].param == node.param:
+                node = node.inputs[0]  # it before it was written to, at its initialisation say: that was no cut
+                node.grad = tensor.requires_grad
 
     def _tell(self, name: str, node: Node, args: Any, kwargs: Any, result: Any) -> None:
         for listener in self.listeners.get(name, ()):

@@ -9,11 +9,19 @@ from covary.doctor.case import Backward, Case
 from covary.doctor.sites import Site, statement
 from covary.doctor.trail import Node
 
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # the same values in another form, or in another place
-VIEWS = frozenset(
-    ["view", "view_as", "reshape", "reshape_as", "squeeze", "squeeze_", "unsqueeze", "unsqueeze_", "flatten", "ravel", "T", "mT", "t", "transpose", "permute", "expand", "expand_as", "broadcast_to", "broadcast_tensors", "contiguous", "clone", "copy", "alias", "detach", "detach_", "data", "numpy", "cpu", "to", "float", "double", "astype", "item", "tolist", "tensor", "as_tensor", "from_numpy", "array", "asarray", "type_as", "requires_grad_", "swapaxes", "movedim"]
-)
-PICKS = frozenset(["getitem", "gather", "index_select", "select", "narrow", "take_along_dim", "chunk", "split", "unbind", "take"])
+VIEWS = words("""
+    view view_as reshape reshape_as squeeze squeeze_ unsqueeze unsqueeze_ flatten ravel T mT t transpose permute
+    expand expand_as broadcast_to broadcast_tensors contiguous clone copy alias detach detach_ data numpy cpu to
+    float double astype item tolist tensor as_tensor from_numpy array asarray type_as requires_grad_ swapaxes
+    movedim
+""")
+PICKS = words("getitem gather index_select select narrow take_along_dim chunk split unbind take")
 
 
 def some_backwards(case: Case, first: int = 2, last: int = 3) -> list[Backward]:

@@ -337,6 +337,8 @@ class Watch:
             self._resume()
         else:
             self._safely(self.glances.step_ended, optimizer)
+            if info is not None and info.total % 16 == 0:
+                self._safely(self.weights.step_late, optimizer)
         if not self._depth:
             self._after_step()
 

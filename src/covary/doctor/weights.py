@@ -82,6 +82,7 @@ class Weights:
         self.calls: dict[tuple[CodeType, int, frozenset[int]], Call] = {}
         self.late_copies: Counter[tuple[str, int]] = Counter()  # copies of modules after the window, by place
         self.written: set[int] = set()
+        self.thawed: set[int] = set()  # parameters that were trainable at some step after the window
         self.early: list[Event] = []  # writes to parameters before there was an optimizer: mostly their initial values
         self._held: dict[int, tuple[Tensor, np.ndarray]] = {}
         self._changed: dict[int, bool] | None = None
@@ -139,9 +140,8 @@ class Weights:
                 continue
             keys = frozenset(key(p) for p in module.parameters())
             if keys and keys not in self.trees:
-                children = {
-                    name: frozenset(key(p) for p in child.parameters()) for name, child in module.named_children()
-                }
+                named = module.named_children()
+                children = {name: frozenset(key(p) for p in child.parameters()) for name, child in named}
                 for name, parameter in module._parameters.items():
                     if parameter is not None:
                         children[name] = frozenset((key(parameter),))
@@ -220,6 +220,10 @@ class Weights:
             parameter = self.case.param(key)
             if parameter is not None and (now := some_of(parameter)) is not None:
                 many[-1].after[key] = now
+
+    def step_late(self, optimizer: Any) -> None:
+        """A step after the window, now and then."""
+        self.thawed.update(self.watch._key(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
 
     # ---------------------------------------------------------------------------------------------- who calls a network
 

@@ -18,8 +18,8 @@ from covary.doctor.trail import Node
 class Origins:
     """What a number was made of, and with what sign.
 
-    rewards: by sign, when the latest was paid. values: outputs of networks, as (sign, whether discounted). entered: what
-    came in from outside of PyTorch; others: the rest; by (sign, whether discounted), when the latest was made.
+    rewards: by sign, when the latest was paid. values: outputs of networks, as (sign, whether discounted). entered:
+    what came in from outside of PyTorch; others: the rest; by (sign, whether discounted), when the latest was made.
     scores: signs of log-probabilities. cost: a reward is called a cost.
     """
 
@@ -77,22 +77,26 @@ def origins(weight: Node, most: int = 3000) -> Origins:
             if canon(node.op) not in _NOTHING:
                 found.others[sign, less] = max(found.others.get((sign, less), 0), node.serial)
             continue
-        if canon(node.op) in (
-            "add",
-            "sub",
-            "rsub",
-        ):  # a plain number beside a tensor: a reward that was not seen to be one
+        if canon(node.op) in ("add", "sub", "rsub"):
             for i, one in enumerate(node.args[:2]):
-                if type(one) in (int, float) and abs(one) > 1e-5:
+                if type(one) in (int, float) and abs(one) > 1e-5:  # perhaps a reward that was not seen to be one
                     turned = (canon(node.op), i) in (("sub", 1), ("rsub", 0))
                     found.others.setdefault((-sign if turned else sign, less), node.serial)
         summary = _summary(node)
         for child, direction, factor, number in below:
             if child is not summary:
                 by = direction * ((sign_of(factor) or 1) if factor is not None else 1)
-                smaller = number is not None and abs(number) < 1
-                todo.append((child, sign * by, less or smaller))
+                todo.append((child, sign * by, less or _shrinks(number if factor is None else factor)))
     return found
+
+
+def _shrinks(by: Any, depth: int = 0) -> bool:
+    """Whether a product is with a discount: a number below 1, perhaps times a mask."""
+    if type(by) in (int, float):
+        return 0 < abs(by) < 1
+    if type(by) is not Node or canon(by.op) != "mul" or depth > 3:
+        return False
+    return any(_shrinks(one, depth + 1) for one in by.args)
 
 
 def points(weight: Node) -> int:
@@ -114,9 +118,8 @@ def pays(target: Node) -> int:
         return found.paid
     if target.site is None or speaks_of_costs(target.site.file):
         return 0
-    return (
-        1 if (1, True) in found.values and found.alone == {1} and not any(sign < 0 for sign, _ in found.values) else 0
-    )
+    grows = (1, True) in found.values and found.alone == {1} and not any(sign < 0 for sign, _ in found.values)
+    return 1 if grows else 0
 
 
 def called(weight: Node, site: Site | None) -> int:
@@ -151,10 +154,9 @@ def _turns(file: str) -> bool:
             turned = node.right
         else:
             continue
-        while isinstance(turned, ast.Subscript) or (
-            isinstance(turned, ast.Call) and isinstance(turned.func, ast.Attribute)
-        ):
-            turned = turned.value if isinstance(turned, ast.Subscript) else turned.func.value  # type: ignore[union-attr]
+        while isinstance(turned, (ast.Subscript, ast.Call)):  # returns[i], returns.detach()
+            inside = turned.value if isinstance(turned, ast.Subscript) else turned.func
+            turned = inside.value if isinstance(inside, ast.Attribute) and isinstance(turned, ast.Call) else inside
         if _PAID.fullmatch(_name(turned)) and not _centred(node):
             return True
     return False

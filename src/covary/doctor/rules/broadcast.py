@@ -7,26 +7,29 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
-from covary.doctor.paths import VIEWS, base, consumers, layer_before, operands, same_statement, some_backwards
+from covary.doctor.paths import VIEWS, base, consumers, layer_before, operands, same_statement, some_backwards, words
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node
 
 CODE = "broadcast"
 RANK = 30
-EXPLAINS = frozenset({"reduced-log-prob", "wrong-sign", "dead-relu", "saturation", "std-collapse", "target-not-detached"})
+EXPLAINS = frozenset(
+    {"reduced-log-prob", "wrong-sign", "dead-relu", "saturation", "std-collapse", "target-not-detached"}
+)
 
-LOSSES = frozenset("mse_loss l1_loss smooth_l1_loss huber_loss poisson_nll_loss gaussian_nll_loss soft_margin_loss".split())
-ELEMENTWISE = frozenset(
-    "add sub rsub mul div rdiv pow rpow add_ sub_ mul_ div_ minimum maximum fmin fmax min max where lerp addcmul addcdiv hypot atan2 "
-    "floor_divide remainder subtract multiply divide true_divide power float_power logaddexp xlogy dist floordiv mod truediv".split()
-)
+LOSSES = words("mse_loss l1_loss smooth_l1_loss huber_loss poisson_nll_loss gaussian_nll_loss soft_margin_loss")
+ELEMENTWISE = words("""
+    add sub rsub mul div rdiv pow rpow add_ sub_ mul_ div_ minimum maximum fmin fmax min max where lerp addcmul
+    addcdiv hypot atan2 floor_divide remainder subtract multiply divide true_divide power float_power logaddexp
+    xlogy dist floordiv mod truediv
+""")
 # what treats a square as a square: whoever calls it on the result wanted all pairs
-SQUARE = frozenset(
-    "matmul mm bmm mv linear einsum tensordot softmax log_softmax logsumexp softmin cross_entropy nll_loss masked_fill masked_fill_ "
-    "masked_select tril triu tril_ triu_ diagonal diag fill_diagonal_ gather topk sort argsort argmax argmin amax amin cdist conv1d conv2d "
-    "layer_norm cumsum cumprod addmm baddbmm kl_div bilinear scaled_dot_product_attention inverse det cholesky nonzero trace eigh svd dot "
-    "batch_norm embedding".split()
-)
+SQUARE = words("""
+    matmul mm bmm mv linear einsum tensordot softmax log_softmax logsumexp softmin cross_entropy nll_loss
+    masked_fill masked_fill_ masked_select tril triu tril_ triu_ diagonal diag fill_diagonal_ gather topk sort
+    argsort argmax argmin amax amin cdist conv1d conv2d layer_norm cumsum cumprod addmm baddbmm kl_div bilinear
+    scaled_dot_product_attention inverse det cholesky nonzero trace eigh svd dot batch_norm embedding
+""")
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -119,7 +122,9 @@ def _by_accident(
             return False  # a value with itself; a weight for each feature
         if _is_feature(flat) or _is_feature(column):
             return False
-    explicit = column is not None and _made_on_purpose(column, node) or flat is not None and _made_on_purpose(flat, node)
+    explicit = (column is not None and _made_on_purpose(column, node)) or (
+        flat is not None and _made_on_purpose(flat, node)
+    )
     return _reduced_blindly(node, after, below, explicit)
 
 
@@ -152,11 +157,18 @@ def _reduced_blindly(node: Node, after: dict[int, list[Node]], below: set[int], 
         for user in after.get(id(one), ()):
             if id(user) in seen:
                 continue
-            if user.op in SQUARE or user.op in ("max", "min", "where") and len(user.shape) < 2 <= len(one.shape) and user.shape:
+            if user.op in SQUARE or (
+                user.op in ("max", "min", "where") and len(user.shape) < 2 <= len(one.shape) and user.shape
+            ):
                 return False
             others = [other for other in operands(user) if other is not one]
             for other in others:
-                if other.shape == node.shape and id(other) not in below and other.op not in VIEWS and user.op != "where":
+                if (
+                    other.shape == node.shape
+                    and id(other) not in below
+                    and other.op not in VIEWS
+                    and user.op != "where"
+                ):
                     return False  # met by a square of another origin
                 if other.shape == node.shape and other.op in ("getitem", "eye", "bool"):
                     return False
@@ -181,7 +193,8 @@ def _finding(case: Case, hits: list[tuple[Node, tuple[int, ...], tuple[int, ...]
         "error",
         f"Shapes {list(flat)} and {list(column)} mix into {made}",
         site,
-        f"`{node.op}` got one operand of shape {list(flat)} and one of shape {list(column)}. They are meant to match element by "
+        f"`{node.op}` got one operand of shape {list(flat)} and one of shape {list(column)}. They are meant to match "
+        f"element by "
         f"element, and PyTorch pairs every element with every other: {made}. The loss then averages over all pairs, "
         f"so each prediction is pulled to the mean of the whole batch, whatever its own target says.",
         "Give both the same shape before they meet: `x.squeeze(-1)` on the column, or `y.unsqueeze(-1)` on the other.",

@@ -67,10 +67,12 @@ def _finding(case: Case, hits: list[tuple[Backward, frozenset[int], frozenset[in
         "error",
         "The actor's loss also moves the critic",
         backward.site,
-        f"This backward differentiates the critic's own value of the actor's action, and {how}. The critic is thus trained to rate "
+        f"This backward differentiates the critic's own value of the actor's action, and {how}. The critic is thus "
+        f"trained to rate "
         "whatever the actor does higher, and no longer says what it is worth.",
         "Keep them apart: critic_opt.zero_grad(); critic_loss.backward(); critic_opt.step(), then "
-        "actor_opt.zero_grad(); actor_loss.backward(); actor_opt.step(), and call critic_opt.zero_grad() before the next critic_loss.backward().",
+        "actor_opt.zero_grad(); actor_loss.backward(); actor_opt.step(), and call critic_opt.zero_grad() before the "
+        "next critic_loss.backward().",
         case.named(critic),
         {"moved by the actor's loss": len(critic), "the actor's own": len(actor), "times seen": len(hits)},
         True,

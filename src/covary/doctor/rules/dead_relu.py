@@ -76,9 +76,11 @@ def _finding(case: Case, one: Record) -> Finding:
         "error",
         "This ReLU is dead: its output is 0 for whole batches",
         one.site,
-        f"Every element of its output is 0, {when}. Where a ReLU is 0 its derivative is 0 too, so the layers before it get no "
+        f"Every element of its output is 0, {when}. Where a ReLU is 0 its derivative is 0 too, so the layers before "
+        f"it get no "
         "gradient and cannot bring it back, while the loss is not small.",
-        "On an output layer: no activation (values and Q may be negative). On a hidden layer: mend the bias or the scale of the "
+        "On an output layer: no activation (values and Q may be negative). On a hidden layer: mend the bias or the "
+        "scale of the "
         "inputs, lower the learning rate, or use nn.LeakyReLU().",
         case.named(one.keys),
         {"zero at first": round(first, 3), "zero at last": 1.0, "calls": one.times, "shape": list(one.shape)},

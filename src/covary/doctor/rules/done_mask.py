@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from covary.doctor import bootstraps, flags, sites
-from covary.doctor.bootstraps import Group
+from covary.doctor.bootstraps import Bootstrap, Group
 from covary.doctor.case import Case
-from covary.doctor.endings import GOES_ON, TERMINAL
+from covary.doctor.endings import GOES_ON, TERMINAL, Outcomes
 from covary.doctor.findings import Finding
 from covary.doctor.sites import Site
 
@@ -28,6 +28,14 @@ def examine(case: Case) -> Iterator[Finding]:
     for group in groups:
         if group.masked and is_inverted(case, group):
             yield _inverted(case, group)
+            return
+    for group in groups:
+        if group.masked and not group.unclear and is_let_through(case, group):
+            ended = group.share(TERMINAL)[0]
+            evidence = (
+                f"{ended} values of terminal states entered the target in full: what masks it is no flag of theirs"
+            )
+            yield _forgotten(case, group, evidence)
             return
     if any(group.masked or group.unclear for group in groups):
         return  # whoever masks one target knows of masks
@@ -62,16 +70,32 @@ def _misnamed(group: Group) -> Site | None:
     module, statement = sites.tree(group.at.file), sites.statement(group.at.file, group.at.line)
     if module is None or statement is None:
         return None
-    names = {name for node in ast.walk(statement) if (name := _name(node)) and _OPPOSITE.search(name)}
+    names = {name for node in ast.walk(statement) if (name := _name(node))}
+    for loop in ast.walk(module):  # for r, m in zip(rewards, masks)
+        if isinstance(loop, (ast.For, ast.comprehension)) and {_name(one) for one in ast.walk(loop.target)} & names:
+            names |= {name for one in ast.walk(loop.iter) if (name := _name(one))}
+    names = {name for name in names if _OPPOSITE.search(name)}
     if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant) and _name(node.right) in names
            for node in ast.walk(statement)):  # fmt: skip
         return None
     for node in ast.walk(module):
-        if not isinstance(node, ast.Assign) or len(node.targets) != 1 or node is statement:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "append"
+            and node.args
+        ):
+            target, value = node.func.value, node.args[0]
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1 and node is not statement:
+            target = node.targets[0].value if isinstance(node.targets[0], ast.Subscript) else node.targets[0]
+            value = node.value
+        else:
             continue
-        target = node.targets[0].value if isinstance(node.targets[0], ast.Subscript) else node.targets[0]
-        parts = list(ast.walk(node.value))
-        turned = any(isinstance(one, (ast.UnaryOp, ast.Sub, ast.IfExp)) or (_name(one) or "").startswith("logical_n") for one in parts)
+        parts = list(ast.walk(value))
+        turned = any(
+            isinstance(one, (ast.UnaryOp, ast.Sub, ast.IfExp)) or (_name(one) or "").startswith("logical_n")
+            for one in parts
+        )
         flag = any((name := _name(one)) and _FLAG.search(name) and not _OPPOSITE.search(name) for one in parts)
         if _name(target) in names and flag and not turned:
             return group.at.at(node.lineno)
@@ -106,15 +130,30 @@ def _inverted(case: Case, group: Group) -> Finding:
 # --------------------------------------------------------------------------------------------------------- forgotten
 
 
+def is_let_through(case: Case, group: Group) -> bool:
+    """A mask stands there, and every terminal state gets through it (the flags were swapped, say)."""
+    outcomes = case.memory["endings"]["outcomes"]
+    ended, through = group.share(TERMINAL)
+    going, going_through = group.share(GOES_ON)
+    return bool(
+        ended >= 8 and through == 1.0 and going >= 20 and going_through > 0.9 and not outcomes.vector and told(outcomes)
+    )
+
+
+def told(outcomes: Outcomes) -> bool:
+    """Whether what was called an end was one, and not a time limit: always after as many steps."""
+    if outcomes.timed or len(outcomes.lengths) < 2:
+        return False
+    apart = any(where[1] is not None for where in outcomes.layouts.values())
+    return apart or len(set(outcomes.lengths)) > 1 or outcomes.lengths[0] == 1
+
+
 def forgotten(case: Case, group: Group) -> str | None:
     """What shows that terminal states are bootstrapped from; None where nothing does."""
     outcomes = case.memory["endings"]["outcomes"]
     lengths = outcomes.lengths
-    if len(lengths) < 2 or outcomes.timed:
+    if not told(outcomes):
         return None
-    told_apart = any(where[1] is not None for where in outcomes.layouts.values())
-    if not told_apart and len(set(lengths)) == 1 and lengths[0] > 1:
-        return None  # always after as many steps: a time limit, which is no end
     ended, through = group.share(TERMINAL)
     going, _ = group.share(GOES_ON)
     if ended >= 2 and through == 1.0:
@@ -123,7 +162,9 @@ def forgotten(case: Case, group: Group) -> str | None:
         return f"a sum over {group.depth} steps runs on across the ends of episodes, the longest of which had {outcomes.longest}"
     if ended or going:
         return None
-    batched = [one for one in group.times if one.size > 1 and one.whole and not one.stored]
+    batched = [
+        one for one in group.times if one.size > 1 and one.whole and not one.stored and one.cut and _is_column(one)
+    ]
     if len(lengths) < 3 or len(batched) < max(3, len(group.times) // 2):
         return None
     said = flags.read(group.site.file, outcomes.layouts, outcomes.functions, frozenset((group.site.line,)))
@@ -164,6 +205,11 @@ def _inverted_branch(case: Case, group: Group, site: Site) -> Finding:
         {"bootstrapped at terminal states": ended, "at others": 0},
         keys=group.keys,
     )
+
+
+def _is_column(one: Bootstrap) -> bool:
+    """One number for each transition."""
+    return len(one.node.shape) == 1 or (len(one.node.shape) == 2 and one.node.shape[1] == 1)
 
 
 def _forgotten(case: Case, group: Group, evidence: str) -> Finding:

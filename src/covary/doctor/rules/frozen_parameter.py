@@ -65,6 +65,8 @@ def _used(case: Case) -> frozenset[int]:
 def _learns(case: Case, key: int) -> bool:
     """Whether it is trainable in the end, or gone and not known."""
     parameter = case.param(key)
+    if case.weights is not None and key in case.weights.thawed:
+        return True
     return parameter is not None and parameter.requires_grad
 
 

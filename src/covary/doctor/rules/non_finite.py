@@ -11,35 +11,45 @@ import torch
 from covary.doctor import aftermath
 from covary.doctor.case import Backward, Case, Step
 from covary.doctor.findings import Finding
-from covary.doctor.paths import consumers
+from covary.doctor.paths import consumers, words
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node
 
 CODE = "non-finite"
 RANK = 10
 EXPLAINS = frozenset(
-    {"learning-rate", "saturation", "dead-relu", "std-collapse", "wrong-sign", "graph-cut", "weights-overwritten", "target-network"}
+    {
+        "learning-rate",
+        "saturation",
+        "dead-relu",
+        "std-collapse",
+        "wrong-sign",
+        "graph-cut",
+        "weights-overwritten",
+        "target-network",
+    }
 )
 
-BIRTHS = (
-    "log log2 log10 log1p logit div rdiv div_ sqrt sqrt_ rsqrt exp exp_ exp2 expm1 pow rpow pow_ square reciprocal std var mean "
-    "std_mean var_mean norm vector_norm acos asin atanh acosh arccos arcsin arctanh tan sinh cosh softmax log_softmax logsumexp "
-    "normalize cosine_similarity cross_entropy nll_loss binary_cross_entropy kl_div mse_loss smooth_l1_loss huber_loss gaussian_nll_loss "
-    "poisson_nll_loss xlogy lgamma digamma prod cumprod inverse cholesky solve logdet slogdet det mul mul_ sub sub_ rsub add add_ sum "
-    "logaddexp batch_norm layer_norm median var_ remainder fmod true_divide_ softplus"
-).split()  # fmt: skip
+BIRTHS = words("""
+    log log2 log10 log1p logit div rdiv div_ sqrt sqrt_ rsqrt exp exp_ exp2 expm1 pow rpow pow_ square
+    reciprocal std var mean std_mean var_mean norm vector_norm acos asin atanh acosh arccos arcsin arctanh tan
+    sinh cosh softmax log_softmax logsumexp normalize cosine_similarity cross_entropy nll_loss
+    binary_cross_entropy kl_div mse_loss smooth_l1_loss huber_loss gaussian_nll_loss poisson_nll_loss xlogy
+    lgamma digamma prod cumprod inverse cholesky solve logdet slogdet det mul mul_ sub sub_ rsub add add_ sum
+    logaddexp batch_norm layer_norm median var_ remainder fmod true_divide_ softplus
+""")  # fmt: skip
 SOURCES = ("tensor", "as_tensor", "from_numpy", "empty", "empty_like", "new_tensor", "array")
-NUMPY = (
-    "divide true_divide log log2 log10 sqrt exp power mean std var reciprocal arccos arcsin arctanh nanmean average multiply subtract "
-    "truediv pow linalg.norm norm corrcoef"
-).split()
+NUMPY = words("""
+    divide true_divide log log2 log10 sqrt exp power mean std var reciprocal arccos arcsin arctanh nanmean
+    average multiply subtract truediv pow linalg.norm norm corrcoef
+""")
 EDGES = {"sqrt", "sqrt_", "pow", "pow_", "acos", "asin", "arccos", "arcsin", "atan2", "rsqrt"}
-TAKES_INFINITY = frozenset(
-    "softmax log_softmax logsumexp softmin cross_entropy sigmoid tanh clamp clamp_ clamp_min clamp_max hardtanh minimum maximum erf "
-    "reciprocal atan expit".split()
-)
-TAKES_ALL = frozenset("where masked_fill masked_fill_ nan_to_num nan_to_num_ isnan isfinite isinf nanmean nansum argmax".split())
-COMPARE = frozenset("lt gt le ge eq ne logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not".split())
+TAKES_INFINITY = words("""
+    softmax log_softmax logsumexp softmin cross_entropy sigmoid tanh clamp clamp_ clamp_min clamp_max hardtanh
+    minimum maximum erf reciprocal atan expit
+""")
+TAKES_ALL = words("where masked_fill masked_fill_ nan_to_num nan_to_num_ isnan isfinite isinf nanmean nansum argmax")
+COMPARE = words("lt gt le ge eq ne logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not")
 WHY = {
     "log": "the logarithm of 0 is -inf, of a negative number NaN",
     "sqrt": "the derivative of a square root at 0 is infinite (below 0 the root itself is NaN)",
@@ -90,7 +100,7 @@ def _look(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
         given = [one.detach() for one in (*_tensors(args), *_tensors(kwargs.values())) if one.is_floating_point()]
         before_nan = any(bool(one.isnan().any()) for one in given if one is not result)
         before_inf = any(bool(one.isinf().any()) for one in given if one is not result)
-    if before_nan or before_inf and not nan:
+    if before_nan or (before_inf and not nan):
         return
     _born(case, node, "nan" if nan else "inf")
 
@@ -120,7 +130,9 @@ def _look_at_numpy(case: Case, node: Node, args: Any, kwargs: Any, result: Any) 
     try:
         array = np.asarray(result).view(np.ndarray)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            given = [np.asarray(one).view(np.ndarray) for one in args if isinstance(one, (np.ndarray, float, np.floating))]
+            given = [
+                np.asarray(one).view(np.ndarray) for one in args if isinstance(one, (np.ndarray, float, np.floating))
+            ]
             if all(np.isfinite(one).all() for one in given if one.dtype.kind == "f"):
                 _born(case, node, "nan" if np.isnan(array).any() else "inf")
     except (TypeError, ValueError):
@@ -174,7 +186,8 @@ def _about_numbers(error: BaseException) -> bool:
     """Whether an exception may come from a number that is none."""
     text = str(error).lower()
     return isinstance(error, (ValueError, RuntimeError, ArithmeticError, AssertionError)) and any(
-        word in text for word in ("nan", "inf", "invalid values", "singular", "positive-definite", "not finite", "converge")
+        word in text
+        for word in ("nan", "inf", "invalid values", "singular", "positive-definite", "not finite", "converge")
     )
 
 
@@ -188,7 +201,9 @@ def _at_step(case: Case, bad: Step, keys: frozenset[int]) -> Iterator[Finding]:
         node, certain = _root(wrong)
         if node is not None and node.tag("entered"):
             site = aftermath.warned(case, node.serial)
-            yield _finding(case, site or node.site, "data" if site is None else "warned", keys, "loss", number, site is not None)
+            yield _finding(
+                case, site or node.site, "data" if site is None else "warned", keys, "loss", number, site is not None
+            )
         elif node is not None:
             yield _finding(case, node.site, node.op, keys, "loss", number, certain)
         elif (site := aftermath.warned(case, wrong.serial)) is not None:
@@ -241,13 +256,25 @@ def _finding(
     case: Case, site: Site | None, op: str, keys: frozenset[int], where: str, update: int, certain: bool
 ) -> Finding:
     name = op.strip("_") if op not in ("data", "warned") else ""
-    name = {"rdiv": "div", "log2": "log", "log10": "log", "xlogy": "log", "arccos": "acos", "arcsin": "asin", "power": "pow"}.get(name, name)
+    name = {
+        "rdiv": "div",
+        "log2": "log",
+        "log10": "log",
+        "xlogy": "log",
+        "arccos": "acos",
+        "arcsin": "asin",
+        "power": "pow",
+    }.get(name, name)
     what = f"`{name}`" if name else "A calculation in NumPy" if op == "warned" else "The data"
     if where == "gradient":
         title = f"{what if name else 'Something here'} has a gradient that is NaN or infinite"
         told = "The loss is still finite there; its gradient is not, and the step writes it into the weights."
     else:
-        title = f"{what if op else 'Something here'} makes NaN or infinity out of finite numbers" if op != "data" else "Data that are not finite"
+        title = (
+            f"{what if op else 'Something here'} makes NaN or infinity out of finite numbers"
+            if op != "data"
+            else "Data that are not finite"
+        )
         told = f"From here it reaches the {where}, and with the next step every weight behind it is NaN for good."
     why = WHY.get(name, "")
     return Finding(
@@ -256,7 +283,11 @@ def _finding(
         title,
         site,
         f"{why[:1].upper() + why[1:] + '. ' if why else ''}{told}",
-        FIX.get(name, "Keep the argument away from the forbidden value: clamp it, or add a small number such as 1e-8 to the denominator."),
+        FIX.get(
+            name,
+            "Keep the argument away from the forbidden value: clamp it, or add a small number such as 1e-8 to the "
+            "denominator.",
+        ),
         case.named(keys),
         {"operation": name or op, "at update": update},
         certain,

@@ -13,7 +13,8 @@ EXPLAINS: frozenset[str] = frozenset()
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    if case.counts["updates"] or any(event.kind == "write" for event in case.events if _has_gradient(case, event.what)):
+    by_hand = any(event.what in case.reached for event in case.events if event.kind == "write")
+    if case.counts["updates"] or by_hand:
         return
     made = len(case.optimizers)
     yield Finding(
@@ -31,6 +32,3 @@ def examine(case: Case) -> Iterator[Finding]:
         },
     )
 
-
-def _has_gradient(case: Case, key: int) -> bool:
-    return key in case.reached

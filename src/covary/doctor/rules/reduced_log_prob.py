@@ -11,7 +11,7 @@ import torch
 
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
-from covary.doctor.paths import VIEWS, consumers, operands, some_backwards
+from covary.doctor.paths import VIEWS, consumers, operands, some_backwards, words
 from covary.doctor.trail import Node
 
 CODE = "reduced-log-prob"
@@ -19,12 +19,15 @@ RANK = 32
 EXPLAINS = frozenset({"wrong-sign", "std-collapse", "target-not-detached"})
 
 PRODUCTS = frozenset(("mul", "mul_"))
-REDUCERS = frozenset("sum mean nansum nanmean".split())
-LOSSES = frozenset("cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits gaussian_nll_loss".split())
-LOGARITHMS = frozenset("log_prob log_softmax log logsumexp logsigmoid cross_entropy nll_loss binary_cross_entropy_with_logits".split()) | LOSSES
+REDUCERS = words("sum mean nansum nanmean")
+LOSSES = words("cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits gaussian_nll_loss")
+LOGARITHMS = (
+    words("log_prob log_softmax log logsumexp logsigmoid cross_entropy nll_loss binary_cross_entropy_with_logits")
+    | LOSSES
+)
 # what a log-probability passes on its way to the advantage, once it is one number: a ratio's difference and exp too
-PLAIN = frozenset("neg add sub rsub mul exp clamp add_ sub_ neg_ mul_".split()) | VIEWS
-LINEAR = frozenset("neg add sub rsub mul div sum mean stack cat min minimum max maximum clamp add_ sub_ mul_ where".split()) | VIEWS
+PLAIN = words("neg add sub rsub mul exp clamp add_ sub_ neg_ mul_") | VIEWS
+LINEAR = words("neg add sub rsub mul div sum mean stack cat min minimum max maximum clamp add_ sub_ mul_ where") | VIEWS
 
 
 def _look(case: Case, node: Node, args: Any, kwargs: Any, result: torch.Tensor) -> None:
@@ -34,7 +37,9 @@ def _look(case: Case, node: Node, args: Any, kwargs: Any, result: torch.Tensor) 
         if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and 1 in (one.numel(), other.numel()):
             values = (other if one.numel() == 1 else one).detach()
             low, high = float(values.min()), float(values.max())
-            mask = low >= 0 and bool(((values == low) | (values == high)).all())  # such as 0 and 1: of samples that count
+            mask = low >= 0 and bool(
+                ((values == low) | (values == high)).all()
+            )  # such as 0 and 1: of samples that count
             node.mark(low=low, high=high, mask=mask)
 
 
@@ -66,9 +71,9 @@ def examine(case: Case) -> Iterator[Finding]:
                     continue
                 low, high = node.tag("low", 0.0), node.tag("high", 0.0)
                 advantage = low < 0 < high
-                if low == high or node.tag("mask") and reducer.op in LOSSES:
+                if low == high or (node.tag("mask") and reducer.op in LOSSES):
                     continue
-                if _is_log(source) or advantage and not other.grad:
+                if _is_log(source) or (advantage and not other.grad):
                     hits[reducer.site.place].append((reducer, source, node, case.before(source)))
         for many in times.values():
             node, reducer, _ = many[0]
@@ -85,7 +90,9 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def _varies(other: Any) -> bool:
     """Whether a factor may be one of many returns, and not a coefficient that stands in the code."""
-    return isinstance(other, float) or type(other) is Node and other.op in ("getitem", "unbind", "item", "tolist", "source")
+    return isinstance(other, float) or (
+        type(other) is Node and other.op in ("getitem", "unbind", "item", "tolist", "source")
+    )
 
 
 def _source(reducer: Node) -> Node:
@@ -117,7 +124,12 @@ def _summands(node: Node) -> int:
     """How many log-probabilities of one number each a chain of additions at one place adds up."""
     count, todo = 0, [node]
     for one in todo:
-        if one.op in ("add", "add_") and one.site is not None and node.site is not None and one.site.place == node.site.place:
+        if (
+            one.op in ("add", "add_")
+            and one.site is not None
+            and node.site is not None
+            and one.site.place == node.site.place
+        ):
             todo += list(operands(one))
         elif one.grad and math.prod(one.shape) == 1 and _is_log(one):
             count += 1
@@ -175,13 +187,21 @@ def _finding(case: Case, found: list[tuple[Node, Node, Node, frozenset[int]]], k
         "error",
         "The log-probabilities are reduced over the batch before they meet the advantage",
         reducer.site,
-        f"`{reducer.op}` {how} the log-probabilities of the whole batch{f' ({shape})' if source.shape else ''} to one number, and that one number is "
-        "multiplied by the advantages. What remains is the mean of the advantages: no action is made likelier because it was better "
+        f"`{reducer.op}` {how} the log-probabilities of the whole batch{f' ({shape})' if source.shape else ''} to "
+        f"one number, and that one number is "
+        "multiplied by the advantages. What remains is the mean of the advantages: no action is made likelier "
+        "because it was better "
         "than another, and with normalised advantages the gradient is 0.",
-        "Reduce over the action's dimensions alone, `log_prob.sum(-1)`, multiply by the advantage, and then take the mean: "
+        "Reduce over the action's dimensions alone, `log_prob.sum(-1)`, multiply by the advantage, and then take the "
+        "mean: "
         "`-(log_prob * advantage).mean()`.",
         case.named(keys),
-        {"reduced by": reducer.op, "from": shape, "advantages": weights[0] if weights else [], "times seen": len(found)},
+        {
+            "reduced by": reducer.op,
+            "from": shape,
+            "advantages": weights[0] if weights else [],
+            "times seen": len(found),
+        },
         True,
         keys,
     )

@@ -63,7 +63,9 @@ def examine(case: Case) -> Iterator[Finding]:
             continue  # a bounded log_std: it may lie at its bound
         if _from_the_start(one) and _trained(case, one):
             yield _finding(case, one, "from the first batch on")
-        elif (since := _since(one)) is not None and (_is_wide(one) and _trained(case, one) or without_gradient(case, one.keys, since, 10)):
+        elif (since := _since(one)) is not None and (
+            (_is_wide(one) and _trained(case, one)) or without_gradient(case, one.keys, since, 10)
+        ):
             yield _finding(case, one, "after a short while")
 
 
@@ -104,12 +106,19 @@ def _finding(case: Case, one: Record, when: str) -> Finding:
         "error",
         f"This {one.op} is saturated: {shares[middle]:.0%} of its outputs are at the bounds",
         one.site,
-        f"Its inputs are so large that its output is at a bound for nearly every element of every batch, {when}. It is flat there, "
+        f"Its inputs are so large that its output is at a bound for nearly every element of every batch, {when}. It "
+        f"is flat there, "
         "so almost no gradient passes it, and the layers before it cannot learn.",
-        "Bring the inputs to a scale of about 1: normalise the observations (subtract the mean, divide by the std), initialise the "
+        "Bring the inputs to a scale of about 1: normalise the observations (subtract the mean, divide by the std), "
+        "initialise the "
         "weights with their default, or put nn.LayerNorm before the activation.",
         case.named(one.keys),
-        {"at the bounds": round(shares[middle], 3), "without any slope": round(none[middle], 3), "calls": one.times, "shape": list(one.shape)},
+        {
+            "at the bounds": round(shares[middle], 3),
+            "without any slope": round(none[middle], 3),
+            "calls": one.times,
+            "shape": list(one.shape),
+        },
         True,
         one.keys,
     )

@@ -12,7 +12,7 @@ import torch
 from covary.doctor import semantics
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
-from covary.doctor.paths import VIEWS, layer_before, some_backwards
+from covary.doctor.paths import VIEWS, layer_before, some_backwards, words
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node
 
@@ -20,10 +20,20 @@ CODE = "std-collapse"
 RANK = 56
 EXPLAINS = frozenset({"learning-rate"})
 
-SCALES = ("scale", "base_dist.scale", "base_dist.base_dist.scale", "_normal.scale", "scale_tril", "base_dist.scale_tril", "covariance_matrix")
-POSITIVE = frozenset("exp exp_ softplus abs square sigmoid elu pow relu exp2 expm1 sqrt selu clamp_min".split())
-NOISE = frozenset("randn randn_like normal normal_ standard_normal".split())
-THROUGH = VIEWS | frozenset("clamp clamp_ clamp_min clamp_max clip minimum maximum getitem stack cat chunk split diag diag_embed diagonal".split())
+SCALES = (
+    "scale",
+    "base_dist.scale",
+    "base_dist.base_dist.scale",
+    "_normal.scale",
+    "scale_tril",
+    "base_dist.scale_tril",
+    "covariance_matrix",
+)
+POSITIVE = words("exp exp_ softplus abs square sigmoid elu pow relu exp2 expm1 sqrt selu clamp_min")
+NOISE = words("randn randn_like normal normal_ standard_normal")
+THROUGH = VIEWS | words("""
+    clamp clamp_ clamp_min clamp_max clip minimum maximum getitem stack cat chunk split diag diag_embed diagonal
+""")
 COLLAPSED = 2e-3  # of what it was at first
 COLLAPSED_IN_SPITE = 1e-5  # of an entropy bonus
 EXPLODED = 30.0
@@ -93,7 +103,12 @@ def _note(case: Case, scale: Node, value: torch.Tensor, use: Node) -> None:
         one = memory[place.place, keys] = Scale(place, born.op if born is not None else "", keys, bounded)
     one.sampled |= sampled
     one.times += 1
-    if case.trail.open and one.times > 8 and one.times % 8 and not (sampled and one.times % 4 == 0 and len(one.smallest) < 40):
+    if (
+        case.trail.open
+        and one.times > 8
+        and one.times % 8
+        and not (sampled and one.times % 4 == 0 and len(one.smallest) < 40)
+    ):
         return
     with torch.no_grad():
         logs = value.detach().float().abs().clamp_min(1e-30).log()
@@ -138,7 +153,7 @@ def _birth(scale: Node) -> tuple[Node | None, bool]:
             node = before[0]
         elif node.op in ("add", "mul", "div", "add_", "mul_", "sub") and len(before) == 1:
             floor = [one for one in node.args if isinstance(one, (int, float)) and not isinstance(one, bool)]
-            bounded = bounded or node.op in ("add", "add_") and any(one >= 1e-4 for one in floor)
+            bounded = bounded or (node.op in ("add", "add_") and any(one >= 1e-4 for one in floor))
             node = before[0]
         else:
             break
@@ -169,10 +184,14 @@ def examine(case: Case) -> Iterator[Finding]:
             continue
         fall, rise = _change(one.smallest), _change(one.largest)
         last_low, last_high = _typical(one.smallest[-3:]), _typical(one.largest[-3:])
-        if last_low <= math.log(1e-2) and (fall <= math.log(COLLAPSED_IN_SPITE if one.keys & held_up else COLLAPSED) or _touches_zero(one)):
+        if last_low <= math.log(1e-2) and (
+            fall <= math.log(COLLAPSED_IN_SPITE if one.keys & held_up else COLLAPSED) or _touches_zero(one)
+        ):
             yield _finding(case, one, keys, math.exp(_typical(one.smallest[:3])), math.exp(last_low), "collapses")
         elif rise >= math.log(EXPLODED) and last_high >= math.log(20) and last_high >= max(one.largest) - 1.0:
-            yield _finding(case, one, keys, math.exp(_typical(one.largest[:3])), math.exp(min(last_high, 80.0)), "explodes")
+            yield _finding(
+                case, one, keys, math.exp(_typical(one.largest[:3])), math.exp(min(last_high, 80.0)), "explodes"
+            )
 
 
 def _with_bonus(case: Case) -> frozenset[int]:
@@ -181,7 +200,9 @@ def _with_bonus(case: Case) -> frozenset[int]:
     for backward in some_backwards(case, 1, 1):
         for node in backward.loss.walk():
             if node.op == "entropy" and node.grad:
-                found = found.union(*(_keys(one) for one in (node.tag("given") or {}).values() if isinstance(one, Node)))
+                found = found.union(
+                    *(_keys(one) for one in (node.tag("given") or {}).values() if isinstance(one, Node))
+                )
     return found
 
 
@@ -202,12 +223,14 @@ def _change(values: list[float]) -> float:
 def _finding(case: Case, one: Scale, keys: frozenset[int], first: float, last: float, what: str) -> Finding:
     if what == "collapses":
         told = (
-            f"It went from {first:.3g} to {last:.3g}. A policy that narrow always does the same: it sees no other action that could be "
+            f"It went from {first:.3g} to {last:.3g}. A policy that narrow always does the same: it sees no other "
+            f"action that could be "
             "better, its log-probabilities grow without limit, and the gradient of its mean with them."
         )
     else:
         told = (
-            f"It went from {first:.3g} to {last:.3g} and still grows. Nothing that the mean does matters beside noise of that size: "
+            f"It went from {first:.3g} to {last:.3g} and still grows. Nothing that the mean does matters beside "
+            f"noise of that size: "
             "the policy acts at random."
         )
     keeps = "" if one.bounded else " Nothing in its parametrisation keeps it within bounds."
@@ -218,7 +241,11 @@ def _finding(case: Case, one: Scale, keys: frozenset[int], first: float, last: f
         one.site,
         told + keeps,
         "Bound it: `std = log_std.clamp(-5, 2).exp()`, or `F.softplus(x) + 0.05`; "
-        + ("and keep a small entropy bonus, `- 0.01 * dist.entropy().mean()`." if what == "collapses" else "and lower the entropy bonus."),
+        + (
+            "and keep a small entropy bonus, `- 0.01 * dist.entropy().mean()`."
+            if what == "collapses"
+            else "and lower the entropy bonus."
+        ),
         case.named(keys),
         {"first": float(f"{first:.3g}"), "last": float(f"{last:.3g}"), "updates": one.updates[-1], "made by": one.op},
         True,

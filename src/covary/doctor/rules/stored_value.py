@@ -53,7 +53,7 @@ LISTENS = {"linear": listen, "cat": listen}
 
 @dataclass
 class Suspect:
-    """A value that a loss takes from the past. kind: "log-probability", "value" or "action"."""
+    """A value that a loss takes from the past. kind: "log-probability", "value" or "action"; "cut" if it is not old."""
 
     kind: str
     site: Site
@@ -99,7 +99,8 @@ def examine(case: Case) -> Iterator[Finding]:
         for one in suspects.values():
             found.setdefault(one.site, ([], backward))[0].append(one)
     for site, (some, backward) in found.items():
-        if len(some) * 2 > looked[backward.site]:
+        share = len(some) / looked[backward.site]
+        if share > 0.5 if some[0].kind != "cut" else share >= 1:
             yield _finding(case, site, some)
 
 
@@ -118,17 +119,28 @@ def _dead_terms(case: Case, phases: Phases, backward: Backward) -> Iterator[Susp
             if site is None:
                 continue
             acted = phases.acted(cut.serial, backward.serial)
-            old = phases.stepped(case, backward, cut.serial)
-            fresh = bool(keys & backward.reached) and acted is not False and (acted or leaf.off is not None)
-            many = (
-                sum(
-                    one.op == leaf.op and one.site == leaf.site
-                    for one, _ in zip(core.walk(), range(3000), strict=False)
-                )
-                > 1
-            )
-            if old or fresh or (leaf.off is not None and acted is not False and many):
+            same = (one for one, _ in zip(core.walk(), range(3000), strict=False) if one.op == leaf.op)
+            many = sum(one.site == leaf.site for one in same) > 1
+            if (
+                phases.stepped(case, backward, cut.serial)
+                or _again(phases, backward, keys, cut, leaf.off is not None)
+                or (leaf.off is not None and acted is not False and many)
+            ):
                 yield Suspect(kind, site, keys)
+            elif kind == "log-probability" and (leaf.grad or leaf.off is not None) and not keys & case.starved:
+                # other terms still reach the policy: graph-cut, which looks for starved parameters, is silent
+                place = cut.off or cut.site
+                if place is not None:
+                    yield Suspect("cut", place, keys)
+
+
+def _again(phases: Phases, backward: Backward, keys: frozenset[int], cut: Node, off: bool) -> bool:
+    """Whether the loss also holds a fresh answer of the same network, given after acting."""
+    since = max(cut.serial, phases.last_act(backward.serial))
+    if (phases.acts and since == cut.serial) or (not phases.acts and not off):
+        return False
+    answers = backward.loss.walk(lambda one: one.grad)
+    return any(node.grad and node.serial > since and bool(heads(node) & keys) for node in answers)
 
 
 def _cores(loss: Node) -> Iterator[Node]:
@@ -206,7 +218,7 @@ def _entry(path: list[Node], acted: int) -> Site | None:
     return None
 
 
-# --------------------------------------------------------------------------- an actor that is judged by what it did once
+# -------------------------------------------------------------------------- an actor that is judged by what it did once
 
 
 def _action(case: Case, phases: Phases, backward: Backward) -> Iterator[Suspect]:
@@ -265,6 +277,20 @@ def _call(loss: Node, cuts: set[int] | None) -> Site | None:
 def _finding(case: Case, site: Site, some: list[Suspect]) -> Finding:
     kind, keys = some[0].kind, frozenset[int]().union(*(one.keys for one in some))
     again = "      # evaluate it again, with a gradient\n"
+    if kind == "cut":
+        return Finding(
+            "graph-cut",
+            "error",
+            "The gradient ends here: the log-probability in the policy's loss is a plain number",
+            site,
+            "The policy's part of this loss has no gradient: its log-probability lost its history here. Other terms "
+            "(an entropy, a value) still move these parameters, but no action becomes likelier for being good.",
+            "Keep the tensor: join log-probabilities with torch.stack(...), and do not detach them.",
+            case.named(keys),
+            {"cut": "log_prob", "losses examined": len(some)},
+            True,
+            keys,
+        )
     if kind == "value":
         title = "The value that the critic gave while acting is compared with the return, and not what it says now"
         fix = f"values = critic(states){again}value_loss = (returns - values).pow(2).mean()"

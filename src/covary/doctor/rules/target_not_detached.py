@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from covary.doctor import terms
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
+from covary.doctor.paths import words
 from covary.doctor.sites import Site
 from covary.doctor.terms import Term, canon
 from covary.doctor.trail import Node
@@ -19,7 +20,7 @@ RANK = 40
 EXPLAINS = frozenset({"crossed-gradients", "wrong-sign", "done-mask"})
 
 # what keeps a value what it is: a probability or a gate, which may be meant to learn, is none
-PLAIN = terms.SELECT | terms.REDUCE | frozenset(["neg", "add", "sub", "rsub", "mul", "div", "minimum", "maximum", "where"])
+PLAIN = terms.SELECT | terms.REDUCE | words("neg add sub rsub mul div minimum maximum where")
 Hits = dict[tuple[str, int], list[tuple[Node, frozenset[int]]]]
 
 
@@ -85,7 +86,10 @@ def _another(other: Term, one: Term) -> bool:
     """Whether two leaves are two calls of networks, or two parts of one call's output."""
     if other.leaf is not one.leaf:
         return True
-    above = [next((node for node in term.path() if canon(node.op) in ("getitem", "select", "narrow")), None) for term in (other, one)]
+    above = [
+        next((node for node in term.path() if canon(node.op) in ("getitem", "select", "narrow")), None)
+        for term in (other, one)
+    ]
     return above[0] is not None and above[1] is not None and above[0] is not above[1]
 
 
@@ -101,7 +105,7 @@ def _adds_constant(node: Node, depth: int = 0) -> bool:
     if canon(node.op) not in ("add", "sub", "rsub") or depth > 6:
         return False
     return any(
-        type(other) in (int, float) or type(other) is Node and (not other.grad or _adds_constant(other, depth + 1))
+        type(other) in (int, float) or (type(other) is Node and (not other.grad or _adds_constant(other, depth + 1)))
         for other in node.args[:2]
     )
 
@@ -118,7 +122,12 @@ def _moves_itself(one: Term, plain: list[Term], keys: frozenset[int]) -> bool:
 def _says_residual(file: str) -> bool:
     """Whether the file says that it wants the gradient of the whole Bellman residual."""
     text = "".join(linecache.getlines(file)).lower()
-    return re.search(r"residual[\s_-]*gradient|bellman[\s_-]*residual|full[\s_-]*gradient|gradient[\s_-]*td|\bgtd|\btdc\b", text) is not None
+    return (
+        re.search(
+            r"residual[\s_-]*gradient|bellman[\s_-]*residual|full[\s_-]*gradient|gradient[\s_-]*td|\bgtd|\btdc\b", text
+        )
+        is not None
+    )
 
 
 # ------------------------------------------------------------------------------------------- advantages of an actor's loss
@@ -131,12 +140,16 @@ def _advantages(backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Nod
             continue
         policy = terms.grad_params(term.leaf)
         for factor in term.factors:
-            if not factor.grad or terms.is_scalar(factor) and terms.is_temperature(factor):
+            if not factor.grad or (terms.is_scalar(factor) and terms.is_temperature(factor)):
                 continue
             for one in terms.terms(factor):
                 heads = terms.heads(one.leaf)
                 keys = (terms.grad_params(one.leaf) - policy) & moved & backward.reached
-                if not heads or not heads & keys or any(canon(node.op) not in PLAIN for node in one.path() if node is not one.leaf):
+                if (
+                    not heads
+                    or not heads & keys
+                    or any(canon(node.op) not in PLAIN for node in one.path() if node is not one.leaf)
+                ):
                     continue
                 yield _formed(one) or _product(term, factor) or factor, keys
 
@@ -152,8 +165,10 @@ def _finding(case: Case, hits: list[tuple[Node, frozenset[int]]], what: str) -> 
     if what == "target":
         title = "The target carries a gradient"
         told = (
-            "The value of the next state in this target is still connected to the network. The regression therefore not only moves the "
-            "prediction towards the target; it also moves the target towards the prediction, which is another, much slower and biased "
+            "The value of the next state in this target is still connected to the network. The regression therefore "
+            "not only moves the "
+            "prediction towards the target; it also moves the target towards the prediction, which is another, much "
+            "slower and biased "
             "learning rule (a residual gradient) than the temporal difference that it looks like."
         )
         fix = "Form the target under `with torch.no_grad():`, or detach the next value: `reward + gamma * next_value.detach()`."
@@ -161,8 +176,10 @@ def _finding(case: Case, hits: list[tuple[Node, frozenset[int]]], what: str) -> 
     else:
         title = "The advantage carries a gradient"
         told = (
-            "The advantage multiplies the log-probability and is still connected to the critic. The actor's loss therefore trains the "
-            "critic too: it lowers or raises the values so that the actor's loss gets smaller, not so that they become right."
+            "The advantage multiplies the log-probability and is still connected to the critic. The actor's loss "
+            "therefore trains the "
+            "critic too: it lowers or raises the values so that the actor's loss gets smaller, not so that they "
+            "become right."
         )
         fix = "Use it as a constant in the actor's loss: `-(log_prob * advantage.detach()).mean()`."
         severity = "error"

@@ -27,7 +27,9 @@ def examine(case: Case) -> Iterator[Finding]:
     if not groups:
         return
     said = {
-        group.site.file: flags.read(group.site.file, outcomes.layouts, outcomes.functions, _lines(groups, group.site.file))
+        group.site.file: flags.read(
+            group.site.file, outcomes.layouts, outcomes.functions, _lines(groups, group.site.file)
+        )
         for group in groups
     }
     if any(one.apart for one in said.values()):
@@ -38,7 +40,9 @@ def examine(case: Case) -> Iterator[Finding]:
         one = said[group.site.file]
         stopped = group.share(LIMIT)
         site = _site(group, one)
-        if is_seen(case, group) and not (outcomes.vector and (_from_a_rollout(group) or _acted_on(case, groups))):
+        if is_seen(case, group) and not (
+            outcomes.vector and (_from_a_rollout(group) or (not outcomes.next_step and _acted_on(case, groups)))
+        ):
             evidence = f"{stopped[0]} states that a time limit had cut off were met, and {1 - stopped[1]:.0%} of them got no value"
             yield _finding(case, group, site, "warning", evidence)
             return

@@ -87,13 +87,15 @@ def _judge(
             pointing = [(factor, up) for factor in term.factors if (up := points(factor))] or [
                 (factor, up) for factor in term.factors if (up := called(factor, _meeting(term, factor)))
             ]
-            acting = acting or bool(term.factors)
+            acting = acting or bool(pointing) or (bool(term.factors) and _is_ratio(term))
             if len(pointing) == 1:
                 factor, up = pointing[0]
-                verdict = found.sign * up * way
-                site = _root(term, factor)
-                inverted = up < 0 and found.sign * way < 0
-                _note(verdicts, ("actor", mine), verdict, _turned(factor) or site if inverted else site, inverted)
+                site, inverted = _root(term, factor), up < 0 and found.sign * way < 0
+                if inverted:
+                    site = _turned(factor) or site
+                elif found.sign == term.sign:
+                    site = _swapped(term, factor) or site
+                _note(verdicts, ("actor", mine), found.sign * up * way, site, inverted)
             elif not term.factors and found.value is not None and found.value.grad:
                 entropies.append((term, mine, -found.sign * way))  # log-probability of its own sample: minus an entropy
         elif canon(term.leaf.op) == "entropy":
@@ -115,7 +117,7 @@ def _judge(
             if term.sign > 0 and fitted.grad and not aim.grad and (verdict := _soft(aim)):
                 _note(verdicts, ("soft target", grad_params(fitted) & keys), verdict, _added(aim), False)
     for term, mine, verdict in entropies:
-        if acting and all(sign_of(factor) > 0 or factor.grad for factor in term.factors):
+        if acting and all(sign_of(factor) > 0 for factor in term.factors):
             _note(verdicts, ("entropy", mine), verdict, _joined(term), False)
 
 
@@ -153,6 +155,23 @@ def _critic(case: Case, head: frozenset[int]) -> int:
 def _meeting(term: Term, factor: Node) -> Site | None:
     """Where a log-probability meets its weight."""
     return next((node.site for node in term.path() if any(one is factor for one in node.inputs)), None)
+
+
+def _is_ratio(term: Term) -> bool:
+    return any(canon(node.op) == "exp" for node in term.path())
+
+
+def _swapped(term: Term, factor: Node) -> Site | None:
+    """Where a log-probability is subtracted before it meets its weight: a ratio that stands on its head."""
+    before = term.leaf
+    for node in list(term.path())[1:]:
+        if any(one is factor for one in node.inputs):
+            return None
+        place = {"sub": 1, "rsub": 0}.get(canon(node.op))
+        if place is not None and len(node.args) > place and node.args[place] is before:
+            return node.site
+        before = node
+    return None
 
 
 def _soft(target: Node) -> int:
