@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -29,11 +30,19 @@ WORDS = (
     "degrees of freedom",
 )
 TRAIL_OPS = {  # autograd's name for a call -> the trail's
-    "div": ("div", "rdiv", "div_"), "pow": ("pow", "pow_", "square", "rpow"), "std": ("std", "std_mean", "normalize"), "log": ("log", "log_"),
-    "var": ("var", "var_mean"), "sub": ("sub", "rsub", "sub_"), "softmax": ("softmax",), "logsoftmax": ("log_softmax", "cross_entropy"),
-    "mseloss": ("mse_loss",), "logsumexp": ("logsumexp",), "linalgvectornorm": ("norm", "vector_norm"), "exp": ("exp", "exp_"),
-    "binarycrossentropy": ("binary_cross_entropy",), "mul": ("mul", "mul_"),
-}  # fmt: skip
+    "div": ("div", "rdiv", "div_"),
+    "pow": ("pow", "pow_", "square", "rpow"),
+    "std": ("std", "std_mean", "normalize"),
+    "log": ("log", "log_"),
+    "var": ("var", "var_mean"),
+    "sub": ("sub", "rsub", "sub_"),
+    "logsoftmax": ("log_softmax", "cross_entropy"),
+    "mseloss": ("mse_loss",),
+    "linalgvectornorm": ("norm", "vector_norm"),
+    "exp": ("exp", "exp_"),
+    "binarycrossentropy": ("binary_cross_entropy",),
+    "mul": ("mul", "mul_"),
+}
 HAZARDS = words("""
     log log2 log10 log_ div rdiv div_ sqrt sqrt_ rsqrt exp exp_ pow rpow pow_ reciprocal std var mean acos asin
     atanh logit softmax prod true_divide divide power truediv xlogy
@@ -113,9 +122,8 @@ class Aftermath:
         held = {key for optimizer in self.watch.case.optimizers for key in optimizer.params}
         for key, reference in self.watch.trail.params.items():
             parameter = reference()
-            if parameter is not None and parameter.is_floating_point() and key in held:
-                if not bool(parameter.detach().isfinite().all()):
-                    bad.append(key)
+            if parameter is not None and key in held and _bad(parameter.detach()):
+                bad.append(key)
         if bad:
             memory["weights"] = frozenset(bad)
 
@@ -136,7 +144,8 @@ def _memory(case: Case) -> dict[Any, Any]:
 
 def _graph(loss: Tensor) -> Iterator[Any]:
     """The functions behind a tensor, nearest first."""
-    seen, queue = set(), [loss.grad_fn]
+    seen: set[Any] = set()
+    queue = [loss.grad_fn]
     for function in queue:
         if function is None or function in seen or len(seen) > 20_000:
             continue
@@ -149,10 +158,8 @@ def _saved(function: Any) -> dict[str, Any]:
     found = {}
     for name in dir(function):
         if name.startswith("_saved_"):
-            try:
+            with suppress(RuntimeError):  # freed already
                 found[name[7:]] = getattr(function, name)
-            except RuntimeError:
-                pass
     return found
 
 
@@ -179,8 +186,8 @@ def _bad(value: Any) -> bool:
 
 
 def _birth(loss: Tensor) -> tuple[str, int, int, str] | None:
-    """The function nearest the leaves that made a NaN or an infinity: its name, its place among those of its name, how many
-    there are, and how: "made", or "given" where a constant that it was given was none already."""
+    """The function nearest the leaves that made a NaN or an infinity: its name, its place among those of its name, how
+    many there are, and how: "made", or "given" where a constant that it was given was none already."""
     counts: dict[str, int] = {}
     found: list[tuple[str, int, str]] = []
     with torch.no_grad():
@@ -208,7 +215,7 @@ def _birth(loss: Tensor) -> tuple[str, int, int, str] | None:
     return name, index, counts[name], how
 
 
-# ------------------------------------------------------------------------------------------------------ which line it was
+# ----------------------------------------------------------------------------------------------- which line it was
 
 
 def found(case: Case) -> tuple[Site | None, str, bool, frozenset[int], int] | None:
@@ -241,7 +248,7 @@ def _like(case: Case, site: Site | None) -> Backward | None:
     """The latest loss of the same place whose trail is known; else the latest of all."""
     known = [one for one in case.backwards if one.loss.op != "forgotten"]
     same = [one for one in known if one.site is not None and site is not None and one.site.place == site.place]
-    return (same or known or [None])[-1]
+    return same[-1] if same else known[-1] if known else None
 
 
 def _line(case: Case, site: Site | None, name: str, index: int, count: int, how: str) -> tuple[Site | None, str, bool]:

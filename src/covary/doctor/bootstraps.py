@@ -438,7 +438,8 @@ class _Search:
         """From the value down to the networks that made it, noting what may have switched it off on the way."""
         networks: list[Node] = []
         hit.inner = hit.networks[0].site
-        todo, seen = list(hit.networks), set()
+        todo = list(hit.networks)
+        seen: set[int] = set()
         if hit.depth > 1:
             hit.stored, hit.whole, hit.networks = True, False, []
             return
@@ -554,7 +555,8 @@ class _Search:
 
     def rows(self, hit: Bootstrap) -> bytes | None:
         """What became of the states that the value's network was given, one for each element."""
-        todo, seen = list(hit.networks), set()
+        todo = list(hit.networks)
+        seen: set[int] = set()
         for one in todo:
             rows = one.tag("rows")
             if rows is not None and len(rows) == hit.size:

@@ -135,6 +135,7 @@ class Case:
     raised: BaseException | None = None
     raised_at: Site | None = None
     _before: dict[int, tuple[Node, frozenset[int]]] = field(default_factory=dict)
+    _live: dict[int, tuple[Node, frozenset[int]]] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------ questions of all rules
 
@@ -182,20 +183,29 @@ class Case:
 
     def before(self, node: Node) -> frozenset[int]:
         """The parameters from which a value was computed, through cuts too."""
-        known = self._before
-        todo = [node]
-        while todo:
-            one = todo[-1]
-            if id(one) in known:
-                todo.pop()
-                continue
-            missing = [other for other in one.inputs if id(other) not in known]
-            if missing:
-                todo += missing
-                continue
+        return _behind(node, self._before, live=False)
+
+    def live(self, node: Node) -> frozenset[int]:
+        """The parameters that a gradient which arrives at this value would reach: through no cut."""
+        return _behind(node, self._live, live=True)
+
+
+def _behind(node: Node, known: dict[int, tuple[Node, frozenset[int]]], live: bool) -> frozenset[int]:
+    todo = [node]
+    while todo:
+        one = todo[-1]
+        if id(one) in known:
             todo.pop()
-            sets = {known[id(other)][1] for other in one.inputs}
-            own = frozenset() if one.param is None else frozenset((one.param,))
-            keys = next(iter(sets)) | own if len(sets) == 1 else own.union(*sets)
-            known[id(one)] = (one, next(iter(sets)) if len(sets) == 1 and keys == next(iter(sets)) else keys)
-        return known[id(node)][1]
+            continue
+        inputs = [other for other in one.inputs if other.grad] if live else one.inputs
+        missing = [other for other in inputs if id(other) not in known]
+        if missing:
+            todo += missing
+            continue
+        todo.pop()
+        sets = {known[id(other)][1] for other in inputs}
+        own = frozenset() if one.param is None else frozenset((one.param,))
+        keys = next(iter(sets)) | own if len(sets) == 1 else own.union(*sets)
+        # equal sets are kept once: a long trail has thousands of nodes with the same parameters behind them
+        known[id(one)] = (one, next(iter(sets)) if len(sets) == 1 and keys == next(iter(sets)) else keys)
+    return known[id(node)][1]

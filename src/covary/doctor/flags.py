@@ -7,10 +7,11 @@ and the script's own functions. No name is taken at its word.
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 
 from covary.doctor.paths import words
-from covary.doctor.sites import tree
+from covary.doctor.sites import statement, tree
 
 CONVERSIONS = words(
     "float int bool tensor as_tensor array asarray Tensor FloatTensor BoolTensor from_numpy float32 float64 "
@@ -44,6 +45,7 @@ class Said:
     guards: bool = False
     branches: bool = False  # a branch on the flag that is both decides about a target
     bare: list[int] = field(default_factory=list)  # lines where truncation alone is handed on
+    together: list[int] = field(default_factory=list)  # every line where the two become one, whatever it is used for
 
 
 def read(file: str, layouts: dict[int, Layout], functions: dict[str, Layout], targets: frozenset[int]) -> Said:
@@ -274,7 +276,11 @@ class _Reader:
     # --------------------------------------------------------------------------------------------- what it is for
 
     def use(self, node: ast.AST) -> str:
-        """What becomes of a flag where it stands: "alias", "control", "told", "value" (stored, handed on, computed with)."""
+        """What becomes of a flag where it stands.
+
+        "alias", another name; "control", of a loop; "told", printed; "value", stored, handed on or computed with;
+        "target", it chooses between targets; "guard", it chooses what else is done with a transition.
+        """
         one = node
         while (parent := self.parents.get(id(one))) is not None:
             if isinstance(
@@ -332,8 +338,8 @@ class _Reader:
         return "alias" if all(isinstance(other, (ast.Name, ast.Attribute)) for other in names) else "value"
 
     def indexed(self, parent: ast.Subscript) -> str:
-        statement: ast.AST | None = self.parents.get(id(parent))
-        return "control" if isinstance(parent.ctx, ast.Store) or isinstance(statement, ast.Call) else "value"
+        above = self.parents.get(id(parent))
+        return "control" if isinstance(parent.ctx, ast.Store) or isinstance(above, ast.Call) else "value"
 
     def branch(self, node: ast.If) -> str:
         """Whether an `if` on a flag decides about a target, or about a transition, or only about the episode."""
@@ -352,8 +358,7 @@ class _Reader:
             for one in inside
         ):
             return "target"
-        names = [{target.id for one in part for target in ast.walk(one) if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)}
-                 for part in (node.body, node.orelse)]  # fmt: skip
+        names = [_stored(node.body), _stored(node.orelse)]
         if names[0] & names[1]:
             return "target" if any(_bootstraps(one) for one in inside if isinstance(one, ast.expr)) else "guard"
         calls = [one for one in inside if isinstance(one, ast.Call) and _called(one) not in TELLING]
@@ -385,6 +390,7 @@ class _Reader:
             said.merges = sorted(
                 one.lineno for one in flowing if self.use(one) != "alias" or self.alias_is_wanted(one, wanted)
             )
+        said.together = sorted(one.lineno for one in self.merged.values())
         said.clocks = sorted(one.lineno for one in self.timed.values() if self.use(one) in ("alias", "value"))
         decides = ("value", "guard", "target")
         said.apart = bool(uses["T"] or self.merged) and any(
@@ -406,10 +412,10 @@ class _Reader:
 
     def alias_is_wanted(self, merge: ast.expr, wanted: list[ast.AST]) -> bool:
         """Whether the name that a merge is given has a use beyond ending the loop."""
-        statement: ast.AST | None = merge
-        while statement is not None and not isinstance(statement, (ast.stmt, ast.NamedExpr)):
-            statement = self.parents.get(id(statement))
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        above: ast.AST | None = merge
+        while above is not None and not isinstance(above, (ast.stmt, ast.NamedExpr)):
+            above = self.parents.get(id(above))
+        targets = above.targets if isinstance(above, ast.Assign) else [getattr(above, "target", None)]
         keys: set[tuple[int, str]] = set()
         for target in targets:
             for one in ast.walk(target) if target is not None else ():
@@ -425,7 +431,7 @@ class _Reader:
 
     def named_from(self, keys: set[tuple[int, str]]) -> set[tuple[int, str]]:
         """The names that are given the value of one of these."""
-        found = set()
+        found: set[tuple[int, str]] = set()
         for node in self.nodes:
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and self.kind(node.value):
                 if any(self.name_of(one) in keys for one in ast.walk(node.value)):
@@ -433,9 +439,9 @@ class _Reader:
             elif isinstance(node, ast.Call) and (function := self.called(node)) is not None:
                 names = [one.arg for one in function.args.args]
                 names = names[1:] if names[:1] == ["self"] else names
-                for name, value in zip(names, node.args, strict=False):
+                for argument, value in zip(names, node.args, strict=False):
                     if any(self.name_of(one) in keys for one in ast.walk(value)):
-                        found.add((id(function), name))
+                        found.add((id(function), argument))
         return found
 
     def name_of(self, node: ast.AST) -> tuple[int, str] | None:
@@ -455,6 +461,50 @@ class _Reader:
             or any(_called(other) in LEAVING | TELLING for other in ast.walk(part))
             for part in one.body
         )
+
+
+def misnamed(file: str, line: int) -> int | None:
+    """The line on which a flag as it is was given the name of its opposite (`not_done = done`), a factor on `line`.
+
+    Names decide nothing here but which of two lines is named, where a flag and its opposite were mixed up for certain.
+    """
+    module, target = tree(file), statement(file, line)
+    if module is None or target is None:
+        return None
+    names = {name for node in ast.walk(target) if (name := _name(node))}
+    for loop in ast.walk(module):  # for r, m in zip(rewards, masks)
+        if isinstance(loop, (ast.For, ast.comprehension)) and {_name(one) for one in ast.walk(loop.target)} & names:
+            names |= {name for one in ast.walk(loop.iter) if (name := _name(one))}
+    names = {name for name in names if _OPPOSITE.search(name)}
+    if any(_negated(node) and {_name(one) for one in ast.walk(node)} & names for node in ast.walk(target)):
+        return None
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and _called(node) == "append" and len(node.args) == 1:
+            given, value = getattr(node.func, "value", node.func), node.args[0]
+        elif isinstance(node, ast.Assign) and node is not target:
+            given, value = node.targets[0], node.value
+            given = given.value if isinstance(given, ast.Subscript) else given
+        else:
+            continue
+        parts = list(ast.walk(value))
+        turned = any(_negated(one) or isinstance(one, ast.IfExp) for one in parts)
+        flag = any(_FLAG.search(name) and not _OPPOSITE.search(name) for one in parts if (name := _name(one)))
+        if _name(given) in names and flag and not turned:
+            return node.lineno
+    return None
+
+
+_OPPOSITE = re.compile(r"not_?done|non_?term|not_?term|mask|alive|cont\b|continu|nonterminal", re.IGNORECASE)
+_FLAG = re.compile(r"done|term|over|end|dead|flag", re.IGNORECASE)
+
+
+def _name(node: ast.AST) -> str | None:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _stored(body: list[ast.stmt]) -> set[str]:
+    nodes = [one for part in body for one in ast.walk(part)]
+    return {one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
 
 
 def _called(node: ast.AST) -> str:

@@ -171,6 +171,8 @@ class Watching(TorchFunctionMode):
             node.mark(leaf=True)  # a tensor made with requires_grad=True
             node.param = trail.key(result)
             self.event("leaf", node.param)
+            if node.inputs:
+                trail.fresh.add(node.param)
         trail.put(result, node)
         trail.cut(node)
         self._tell(name, node, args, kwargs, result)

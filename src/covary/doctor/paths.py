@@ -21,7 +21,6 @@ VIEWS = words("""
     float double astype item tolist tensor as_tensor from_numpy array asarray type_as requires_grad_ swapaxes
     movedim
 """)
-PICKS = words("getitem gather index_select select narrow take_along_dim chunk split unbind take")
 
 
 def some_backwards(case: Case, first: int = 2, last: int = 3) -> list[Backward]:

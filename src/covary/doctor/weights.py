@@ -26,7 +26,7 @@ from covary.doctor.sites import Site, here, is_users, site_of, stack
 from covary.doctor.trail import Node
 
 _NUMBERS = 32  # elements of a parameter that stand for it
-_KEYS = 6  # parameters of an optimizer that stand for all, beside those that someone writes to
+_KEYS = 4  # parameters of an optimizer that stand for all, beside those that someone writes to
 _HELD = 24
 
 
@@ -223,7 +223,9 @@ class Weights:
 
     def step_late(self, optimizer: Any) -> None:
         """A step after the window, now and then."""
-        self.thawed.update(self.watch._key(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
+        self.thawed.update(
+            self.watch._key(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad
+        )
 
     # ---------------------------------------------------------------------------------------------- who calls a network
 
@@ -295,8 +297,10 @@ def some_of(parameter: Tensor) -> np.ndarray | None:
     values = parameter.detach()
     if not values.is_contiguous() or not values.numel() or not values.is_floating_point():
         return None
-    few = values.view(-1)[:: max(1, values.numel() // _NUMBERS)][:_NUMBERS]
-    return np.array(few.double().cpu().numpy())
+    apart = max(1, values.numel() // _NUMBERS)
+    if values.dtype in (torch.float32, torch.float64) and values.device.type == "cpu":
+        return np.array(values.numpy().reshape(-1)[::apart][:_NUMBERS], dtype=np.float64)
+    return np.array(values.view(-1)[::apart][:_NUMBERS].double().cpu().numpy())
 
 
 def first_own(made: tuple[Site, ...], others: tuple[tuple[Site, ...], ...]) -> Site | None:

@@ -123,21 +123,41 @@ def pays(target: Node) -> int:
 
 
 def called(weight: Node, site: Site | None) -> int:
-    """The same by names, where a reward was not seen to be one: nothing but numbers from outside is in the weight, the
-    line calls them returns, rewards or advantages, and nowhere does the file turn such a thing round."""
-    found = origins(weight)
-    if site is None or found.rewards or len(found.alone) != 1 or _turns(site.file):
-        return 0
-    sign = next(iter(found.alone))
-    if any(value != (-sign, False) for value in found.values):
+    """The same by names, where a reward was not seen to be one: the line that weighs calls it a return, a reward or an
+    advantage, a network's output is at most subtracted from it, and nowhere does the file turn such a thing round."""
+    if site is None or _turns(site.file):
         return 0
     line = statement(site.file, site.line)
     names = {name for node in ast.walk(line) if (name := _name(node))} if line is not None else set()
-    return sign if any(_PAID.fullmatch(name) for name in names) else 0
+    if not any(_PAID.fullmatch(name) for name in names):
+        return 0
+    signs: set[int] = set()
+    for one, sign in _here(weight, site.line):
+        found = origins(one)
+        if found.rewards or any(value * sign > 0 for value, _ in found.values):
+            return 0
+        if found.entered or found.others:
+            signs.add(sign)
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def _here(weight: Node, line: int) -> list[tuple[Node, int]]:
+    """What a weight is made of in its own line: each part as it comes from elsewhere, and its sign."""
+    todo: list[tuple[Node, int]] = [(weight, 1)]
+    found: list[tuple[Node, int]] = []
+    while todo and len(found) < 50:
+        node, sign = todo.pop()
+        below = operands(node) if node.site is not None and node.site.line == line else None
+        if not below:
+            found.append((node, sign))
+            continue
+        summary = _summary(node)
+        todo += [(child, sign * by) for child, by, _, _ in below if child is not summary]
+    return found
 
 
 _PAID = re.compile(
-    r"(?i:rews?|rewards?|\w*_?rewards?|rets?|\w*returns?|adv|advs|\w*advantages?|gaes?|rtg\w*|reward_to_go)|R|Rs|G|Gs|G_t|R_t"
+    r"(?i:rews?|rewards?|\w*_?rewards?|rets?|\w*returns?|adv|advs|\w*advantages?|gaes?|rtg\w*|reward_to_go)|R|Rs|G|Gs|G_t|R_t|rs?"
 )
 _SMALLER = re.compile(r"cost|regret|penalt|minimi[sz]|tour|_len|makespan|distance|opponent|adversar|player")
 
@@ -190,19 +210,16 @@ def _summary(node: Node) -> Node | None:
 def is_cost(site: Site | None) -> bool:
     """Whether the number that an environment returned may be a cost, by what the source calls it."""
     found = statement(site.file, site.line) if site is not None else None
-    name = ""
-    if isinstance(found, ast.Assign) and isinstance(found.targets[0], ast.Tuple) and len(found.targets[0].elts) > 1:
-        name = ast.unparse(found.targets[0].elts[1]).lower()
-    if any(word in name for word in _COSTS):
+    target = found.targets[0] if isinstance(found, ast.Assign) else None
+    if not isinstance(target, ast.Tuple) or len(target.elts) < 2:
+        return site is not None and speaks_of_costs(site.file)
+    name = ast.unparse(target.elts[1]).lower()
+    if any(word in name for word in ("cost", "penal", "loss", "regret")):
         return True
     return (
-        not re.fullmatch(r"(.*\W)?(r\d?|r_\w*|\w*rew\w*)(\W.*)?", name)
-        and site is not None
-        and speaks_of_costs(site.file)
+        len(target.elts) < 5
+        and re.search(r"(^|\W)r(\d?|_\w*|t)(\W|$)|rew|score|gain|pay|profit|bonus|util", name) is None
     )
-
-
-_COSTS = ("cost", "penal", "loss", "regret")
 
 
 @lru_cache(maxsize=64)
@@ -210,3 +227,9 @@ def speaks_of_costs(file: str) -> bool:
     """Whether a file speaks of costs: then a smaller number may well be the better one."""
     source = "".join(linecache.getlines(file)).lower()
     return re.search(r"costs?\b|\bcost|_cost|regret|minimi[sz]", source) is not None
+
+
+@lru_cache(maxsize=64)
+def speaks_of_rivals(file: str) -> bool:
+    """Whether a file speaks of an adversary, who may well want the rewards to be small."""
+    return re.search(r"advers|opponent|attack|minimax|zero.sum", "".join(linecache.getlines(file)).lower()) is not None

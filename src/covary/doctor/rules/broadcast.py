@@ -23,6 +23,7 @@ ELEMENTWISE = words("""
     addcdiv hypot atan2 floor_divide remainder subtract multiply divide true_divide power float_power logaddexp
     xlogy dist floordiv mod truediv
 """)
+WHOLE = words("Categorical OneHotCategorical MultivariateNormal Independent")  # one log-probability for a row
 # what treats a square as a square: whoever calls it on the result wanted all pairs
 SQUARE = words("""
     matmul mm bmm mv linear einsum tensordot softmax log_softmax logsumexp softmin cross_entropy nll_loss
@@ -37,13 +38,17 @@ def examine(case: Case) -> Iterator[Finding]:
     wanted: set[tuple[str, int]] = set()
     for backward in some_backwards(case):
         nodes = list(backward.loss.walk())
-        after = consumers(nodes)
         born: list[tuple[Node, Node | None, Node | None]] = []
         for node in nodes:
+            if len(node.shape) < 2 and node.op not in LOSSES:
+                continue
             if (pair := _mixes(node)) is not None:
                 born.append((node, *pair))
             elif node.site is not None and _outer(node):
                 wanted.add(node.site.place)  # elsewhere the same line makes a rectangle: it is meant
+        if not born:
+            continue
+        after = consumers(nodes)
         below = _below([node for node, _, _ in born], after)
         for node, flat, column in born:
             if node.site is None or not _by_accident(node, flat, column, after, below):
@@ -56,29 +61,40 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _shape(operand: Node | None, node: Node, rank: int) -> tuple[int, ...]:
-    if operand is not None and len(operand.shape) == rank:
+    if operand is not None and _size(operand.shape):
         return operand.shape
     size = node.shape[0] if node.shape else 0
     return (size,) if rank == 1 else (size, 1)
 
 
 def _flat_and_column(node: Node) -> tuple[Node, Node] | None:
-    """The operands of shapes [B] and [B, 1], for one B above 1."""
+    """The operands of shapes [B] and [B, 1], for one B above 1 (or with more axes of length 1 before it)."""
     values = list(operands(node))
     for flat in values:
-        if len(flat.shape) == 1 and flat.shape[0] > 1:
+        if (size := _size(flat.shape)) > 1:
             for column in values:
-                if column.shape == (*flat.shape, 1):
+                if column.shape == (*flat.shape, 1) and (flat.shape[-1] == size or len(node.shape) > 2):
                     return flat, column
     return None
 
 
+def _size(shape: tuple[int, ...]) -> int:
+    """The length of the only axis that is longer than 1; 0 where there is another."""
+    long = [size for size in shape if size != 1]
+    return long[0] if len(long) == 1 else 0
+
+
+def _side(node: Node) -> int:
+    """B of a value of shape [B, B], axes of length 1 aside; else 0."""
+    long = [size for size in node.shape if size != 1]
+    return long[0] if len(long) == 2 and long[0] == long[1] else 0
+
+
 def _mixes(node: Node) -> tuple[Node | None, Node | None] | None:
     """Whether a call makes [B, B] of [B] and [B, 1], and of which operands."""
-    square = len(node.shape) == 2 and node.shape[0] == node.shape[1] > 1
     if node.op in LOSSES:
         return _flat_and_column(node)
-    if not square:
+    if not _side(node):
         return None
     if node.op in ELEMENTWISE:
         shapes = node.tag("shapes")  # of NumPy's operands, which need not have a trail
@@ -89,9 +105,9 @@ def _mixes(node: Node) -> tuple[Node | None, Node | None] | None:
     if node.op == "log_prob" and len(node.args) > 1 and type(node.args[1]) is Node:
         value = node.args[1]
         given = [one for one in (node.tag("given") or {}).values() if isinstance(one, Node)]
-        if value.shape == (node.shape[0], 1) and any(one.shape[:-1] == node.shape[:1] for one in given if len(one.shape) == 2) \
-                and str(node.tag("of")) in ("Categorical", "OneHotCategorical", "MultivariateNormal", "Independent"):  # fmt: skip
-            return next((one for one in given), None), value
+        rows = any(len(one.shape) == 2 and one.shape[:1] == node.shape[:1] for one in given)
+        if rows and value.shape == (node.shape[0], 1) and node.tag("of") in WHOLE:
+            return given[0], value
     return None
 
 
@@ -172,7 +188,7 @@ def _reduced_blindly(node: Node, after: dict[int, list[Node]], below: set[int], 
                     return False  # met by a square of another origin
                 if other.shape == node.shape and other.op in ("getitem", "eye", "bool"):
                     return False
-                if other.grad and not one.grad and other.shape in ((node.shape[0],), (node.shape[0], 1)):
+                if other.grad and not one.grad and _size(other.shape) == _side(node):
                     target = target or user.op in ("sub", "rsub") or user.op in LOSSES
             if user.op == "getitem" and user.shape and len(user.shape) == 1 and user.shape[0] not in node.shape:
                 return False  # some of the pairs
@@ -185,7 +201,7 @@ def _reduced_blindly(node: Node, after: dict[int, list[Node]], below: set[int], 
 def _finding(case: Case, hits: list[tuple[Node, tuple[int, ...], tuple[int, ...], frozenset[int]]]) -> Finding:
     node, flat, column, _ = hits[0]
     site: Site | None = node.site
-    size = flat[0] if flat else 0
+    size = max(flat, default=0)
     keys = frozenset().union(*(one[3] for one in hits)) & case.stepped.keys()
     made = [size, size]
     return Finding(
@@ -194,8 +210,7 @@ def _finding(case: Case, hits: list[tuple[Node, tuple[int, ...], tuple[int, ...]
         f"Shapes {list(flat)} and {list(column)} mix into {made}",
         site,
         f"`{node.op}` got one operand of shape {list(flat)} and one of shape {list(column)}. They are meant to match "
-        f"element by "
-        f"element, and PyTorch pairs every element with every other: {made}. The loss then averages over all pairs, "
+        f"element by element, and PyTorch pairs each with every other: {made}. The loss then averages over all pairs, "
         f"so each prediction is pulled to the mean of the whole batch, whatever its own target says.",
         "Give both the same shape before they meet: `x.squeeze(-1)` on the column, or `y.unsqueeze(-1)` on the other.",
         case.named(keys),

@@ -1,4 +1,4 @@
-"""One network's loss moves another one by mistake: the critic is stepped with the actor's gradient, and learns to please it."""
+"""One network's loss moves another one: the critic is stepped with the actor's gradient, and learns to please it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from covary.doctor import terms
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
+from covary.doctor.paths import words
+from covary.doctor.terms import canon
 from covary.doctor.trail import Node
 
 CODE = "crossed-gradients"
 RANK = 42
+PROBABLE = words("softmax exp sigmoid gumbel_softmax")
 EXPLAINS = frozenset({"wrong-sign", "std-collapse", "saturation", "missing-zero-grad"})
 
 
 def examine(case: Case) -> Iterator[Finding]:
     losses = [one for one in terms.examined(case) if one.reached]
     alone = _outputs(losses)
+    fitted = _fitted(losses)
     found: dict[tuple[str, int], list[tuple[Backward, frozenset[int], frozenset[int]]]] = defaultdict(list)
     for backward in losses:
         if backward.site is None:
@@ -28,6 +32,8 @@ def examine(case: Case) -> Iterator[Finding]:
             if not heads & moved:
                 continue
             behind = terms.grad_params(term.leaf)
+            if heads in fitted and term.factors:  # of a discrete actor: its probabilities times the critic's values
+                behind = behind.union(*(terms.grad_params(one) for one in term.factors if canon(one.op) in PROBABLE))
             for own in alone.get(heads, ()):
                 actor = (behind - own) & moved
                 critic = behind & own & moved
@@ -38,8 +44,18 @@ def examine(case: Case) -> Iterator[Finding]:
         yield _finding(case, hits)
 
 
+def _fitted(losses: list[Backward]) -> set[frozenset[int]]:
+    """The last layers of networks whose output a squared error compares with something."""
+    found = set()
+    for backward in losses:
+        for _, *sides in terms.errors(backward.loss):
+            for side in sides:
+                found |= {terms.heads(one.leaf) for one in terms.terms(side)}
+    return found - {frozenset()}
+
+
 def _outputs(losses: list[Backward]) -> dict[frozenset[int], set[frozenset[int]]]:
-    """By a network's last layer, each set of parameters behind one of its outputs in a loss: with and without an actor's."""
+    """By a network's last layer, each set of parameters behind an output of it: with and without an actor's."""
     found: dict[frozenset[int], set[frozenset[int]]] = defaultdict(set)
 
     def enter(one: Node) -> bool:

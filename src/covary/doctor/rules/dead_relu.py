@@ -15,6 +15,7 @@ from covary.doctor.trail import Node
 CODE = "dead-relu"
 RANK = 52
 EXPLAINS = frozenset({"saturation", "std-collapse", "learning-rate"})
+DEAD = 0.995  # share of zeros: a stray element that lives helps nobody
 
 
 def _zero(result: torch.Tensor) -> tuple[float, float]:
@@ -58,8 +59,8 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _dead_since(one: Record) -> int | None:
-    """From when on every call that was looked at was 0 everywhere, to the last; None if it was not so for long enough."""
-    alive = max((i for i, (_, _, share, _) in enumerate(one.calls) if share < 1.0), default=-1)
+    """From when on every call that was looked at was 0 everywhere; None if that was not so for long enough."""
+    alive = max((i for i, (_, _, share, _) in enumerate(one.calls) if share < DEAD), default=-1)
     dead = one.calls[alive + 1 :]
     if len(dead) < 4 or sum(rows for _, rows, _, _ in dead) < 24:
         return None
@@ -69,7 +70,7 @@ def _dead_since(one: Record) -> int | None:
 
 def _finding(case: Case, one: Record) -> Finding:
     first = one.calls[0][2]
-    from_start = all(share == 1.0 for _, _, share, _ in one.calls)
+    from_start = all(share >= DEAD for _, _, share, _ in one.calls)
     when = "from the first call on" if from_start else "after a short while"
     return Finding(
         CODE,

@@ -67,7 +67,7 @@ def cuts_below(backward: Backward, starved: frozenset[int], case: Case) -> list[
     found = []
     for node in backward.loss.walk():
         if node.is_cut or node.op in FLAT and any(one.grad for one in node.inputs):
-            keys = frozenset().union(*(case.before(one) for one in node.inputs if one.grad)) & starved
+            keys = frozenset().union(*(case.live(one) for one in node.inputs if one.grad)) & starved
             if node.op not in FLAT:
                 keys -= case.reached  # autograd leads there by another way: the gradient is 0 there, and not cut
             if keys:
@@ -103,7 +103,7 @@ def _lost(case: Case, starved: frozenset[int]) -> Iterator[tuple[Site, frozenset
     order = ("float", "item", "tolist", "numpy", "data", "detach")
     found = []
     for node in case.trail.cuts.values():
-        keys = frozenset().union(*(case.before(one) for one in node.inputs if one.grad)) & starved
+        keys = frozenset().union(*(case.live(one) for one in node.inputs if one.grad)) & starved
         site = node.off or node.site
         if keys and site is not None and not is_draw(node) and node.op not in ("argmax", "multinomial"):
             found.append((order.index(node.op) if node.op in order else 9, -node.serial, site, keys, node))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from covary.doctor import aftermath
 from covary.doctor.case import Backward, Case, Step
 from covary.doctor.findings import Finding
 from covary.doctor.paths import consumers, words
+from covary.doctor.rules import std_collapse
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node
 
@@ -68,7 +70,7 @@ WHY = {
 FIX = {
     "log": "Work with log_softmax / logits instead of log(softmax), or use torch.log(x.clamp_min(1e-8)).",
     "sqrt": "Put the small number inside: torch.sqrt(x + 1e-8), or use torch.linalg.norm(v, dim=-1).",
-    "exp": "Subtract the maximum first (torch.softmax, torch.logsumexp do), or clamp the exponent: x.clamp(max=20).exp().",
+    "exp": "Subtract the maximum first (torch.softmax and torch.logsumexp do), or clamp: x.clamp(max=20).exp().",
     "std": "Normalise only where there are at least two numbers, or use x.std(unbiased=False) + 1e-8.",
     "mean": "Leave the term out where the mask selects nothing.",
     "acos": "Clamp the argument: torch.acos(x.clamp(-1 + 1e-6, 1 - 1e-6)).",
@@ -88,18 +90,17 @@ def _look(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
     """Marks a call whose operands were finite and whose result is not, or whose derivative cannot be."""
     if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() > 4_000_000:
         return
-    with torch.no_grad():
-        total = float(result.detach().sum())
-        if total - total == 0.0:
-            if node.grad and node.op in EDGES and _on_the_edge(node.op, args, kwargs, result.detach()):
-                node.mark(edge=True)
-            return
-        if bool(result.isfinite().all()):
-            return  # only the sum was too large
-        nan = bool(result.isnan().any())
-        given = [one.detach() for one in (*_tensors(args), *_tensors(kwargs.values())) if one.is_floating_point()]
-        before_nan = any(bool(one.isnan().any()) for one in given if one is not result)
-        before_inf = any(bool(one.isinf().any()) for one in given if one is not result)
+    total = float(result.detach().sum())
+    if total - total == 0.0:
+        if node.grad and node.op in EDGES and _on_the_edge(node.op, args, kwargs, result.detach()):
+            node.mark(edge=True)
+        return
+    if bool(result.isfinite().all()):
+        return  # only the sum was too large
+    nan = bool(result.isnan().any())
+    given = [one.detach() for one in (*_tensors(args), *_tensors(kwargs.values())) if one.is_floating_point()]
+    before_nan = any(bool(one.isnan().any()) for one in given if one is not result)
+    before_inf = any(bool(one.isinf().any()) for one in given if one is not result)
     if before_nan or (before_inf and not nan):
         return
     _born(case, node, "nan" if nan else "inf")
@@ -142,7 +143,7 @@ def _look_at_numpy(case: Case, node: Node, args: Any, kwargs: Any, result: Any) 
 def _born(case: Case, node: Node, kind: str) -> None:
     node.mark(born=kind)
     seen = case.memory.setdefault(CODE, {}).setdefault("born", [])
-    if len(seen) < 400:
+    if node.site is not None and len(seen) < 4000 and sum(one[1] == node.site for one in seen[-200:]) < 50:
         seen.append((node.serial, node.site, node.op, kind))
 
 
@@ -155,6 +156,8 @@ LISTENS = (
 
 
 def examine(case: Case) -> Iterator[Finding]:
+    if next(std_collapse.examine(case), None) is not None:
+        return  # what a scale that runs away ends in
     bad = next((step for step in case.steps if any(_is_bad(size) for size in step.grads.values())), None)
     if bad is not None:
         keys = frozenset(key for key, size in bad.grads.items() if _is_bad(size))
@@ -167,7 +170,8 @@ def examine(case: Case) -> Iterator[Finding]:
         return
     if case.raised is not None and _about_numbers(case.raised):
         last = max((one.serial for one in case.events if one.kind == "step"), default=0)
-        born = [one for one in case.memory.get(CODE, {}).get("born", ()) if one[0] > last and one[1] is not None]
+        usual = _usual(case, last)
+        born = [one for one in case.memory.get(CODE, {}).get("born", ()) if one[0] > last and one[1].place not in usual]
         if born:
             _, site, op, _ = born[0]
             yield _finding(case, site, op, frozenset(case.stepped), "value", case.counts["updates"], True)
@@ -179,16 +183,19 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _is_bad(size: float | None) -> bool:
-    return size is not None and not size - size == 0.0
+    return size is not None and size - size != 0.0
 
 
 def _about_numbers(error: BaseException) -> bool:
     """Whether an exception may come from a number that is none."""
-    text = str(error).lower()
-    return isinstance(error, (ValueError, RuntimeError, ArithmeticError, AssertionError)) and any(
-        word in text
-        for word in ("nan", "inf", "invalid values", "singular", "positive-definite", "not finite", "converge")
-    )
+    kinds = (ValueError, RuntimeError, ArithmeticError, AssertionError)
+    words = r"\bnans?\b|\binf\b|infinit|invalid values|singular|positive-definite|not finite|non-?finite|converge"
+    return isinstance(error, kinds) and re.search(words, str(error).lower()) is not None
+
+
+def _usual(case: Case, before: int) -> set[tuple[str, int]]:
+    """Places where infinities were born before, and nothing came of it: masks."""
+    return {site.place for serial, site, _, _ in case.memory.get(CODE, {}).get("born", ()) if serial < before}
 
 
 def _at_step(case: Case, bad: Step, keys: frozenset[int]) -> Iterator[Finding]:
@@ -196,9 +203,10 @@ def _at_step(case: Case, bad: Step, keys: frozenset[int]) -> Iterator[Finding]:
     number = next((i for i, step in enumerate(case.steps) if step is bad), 0) + 1
     losses = [one for one in case.backwards if one.serial < bad.serial and one.reached & keys]
     losses = losses[-6:] or [one for one in case.backwards if one.serial < bad.serial][-1:]
-    wrong = next((one for one in losses if not one.value - one.value == 0.0), None)
+    wrong = next((one for one in losses if one.value - one.value != 0.0), None)
     if wrong is not None:
-        node, certain = _root(wrong)
+        good = max((one.serial for one in case.backwards if one.serial < wrong.serial), default=0)
+        node, certain = _root(wrong, _usual(case, good))
         if node is not None and node.tag("entered"):
             site = aftermath.warned(case, node.serial)
             yield _finding(
@@ -225,11 +233,14 @@ def _at_step(case: Case, bad: Step, keys: frozenset[int]) -> Iterator[Finding]:
         yield _finding(case, losses[-1].site, "", keys, "gradient", number, False)
 
 
-def _root(backward: Backward) -> tuple[Node | None, bool]:
-    """Where the loss's NaN or infinity was born: the first birth that nothing has taken out again on the way to the loss."""
+def _root(backward: Backward, usual: set[tuple[str, int]]) -> tuple[Node | None, bool]:
+    """Where the loss's NaN or infinity was born: the first birth that nothing takes out again on the way to it."""
     nodes = list(backward.loss.walk())
     after = consumers(nodes)
-    born = sorted((one for one in nodes if one.tag("born") and one.site is not None), key=lambda one: one.serial)
+    born = sorted(
+        (one for one in nodes if one.tag("born") and one.site is not None),
+        key=lambda one: (one.site is not None and one.site.place in usual, one.serial),
+    )
     for node in born:
         if _arrives(node, backward.loss, after):
             return node, True

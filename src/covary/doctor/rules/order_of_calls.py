@@ -288,6 +288,8 @@ def _in_vain(case: Case, known: dict[int, list[Moment]], erased: frozenset[int])
         keys = frozenset().union(*(one.reached for one, _ in many))
         if len(many) < 5 or None in zeros or len(zeros) != 1 or keys <= erased:
             continue
+        if any(case.before(one.loss) & case.starved for one, _ in many[-3:]):
+            continue  # its own network was cut off and what it reaches is another's: the cut is the cause
         zero = zeros.pop()
         yield Finding(
             CODE,

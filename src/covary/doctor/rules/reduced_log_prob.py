@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ LINEAR = words("neg add sub rsub mul div sum mean stack cat min minimum max maxi
 
 
 def _look(case: Case, node: Node, args: Any, kwargs: Any, result: torch.Tensor) -> None:
-    """Notes the spread and the signs of what one number is multiplied with, for a rule must know whether it is an advantage."""
+    """Notes the range of what one number is multiplied with: is it an advantage?"""
     if node.grad and result.numel() > 1 and len(args) == 2:
         one, other = args
         if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and 1 in (one.numel(), other.numel()):
@@ -49,7 +50,7 @@ LISTENS = {"mul": _look, "mul_": _look}
 def examine(case: Case) -> Iterator[Finding]:
     hits: dict[tuple[str, int], list[tuple[Node, Node, Node, frozenset[int]]]] = defaultdict(list)
     for backward in some_backwards(case):
-        nodes = list(backward.loss.walk())
+        nodes = list(backward.loss.walk(lambda one: one.grad))
         after = consumers(nodes)
         times: dict[tuple[int, Any], list[tuple[Node, Node, Any]]] = defaultdict(list)
         for node in nodes:
@@ -105,12 +106,15 @@ def _source(reducer: Node) -> Node:
 
 def _reducer(scalar: Node) -> Node | None:
     """The call that made one number out of a batch, behind plain arithmetic on that number."""
-    todo, seen = [scalar], set()
+    todo = [scalar]
+    seen: set[int] = set()
     for node in todo:
         if id(node) in seen or len(seen) > 40:
             continue
         seen.add(id(node))
         values = [one for one in operands(node) if one.grad]
+        if node.op == "log_prob" and _whole_batch(node):
+            return node
         if node.op in REDUCERS | LOSSES and any(len(one.shape) and one.shape[0] > 1 for one in values):
             return node if math.prod(node.shape) == 1 else None
         if node.op in ("add", "add_") and _summands(node) > 2:
@@ -118,6 +122,12 @@ def _reducer(scalar: Node) -> Node | None:
         if node.op in PLAIN:
             todo += [one for one in values if math.prod(one.shape) == 1]
     return None
+
+
+def _whole_batch(node: Node) -> bool:
+    """Whether a distribution takes a batch of actions for one event: Independent(Normal(…), 2)."""
+    value = node.args[1] if len(node.args) > 1 else None
+    return type(value) is Node and len(value.shape) > 1 and value.shape[0] > 1 and not node.shape
 
 
 def _summands(node: Node) -> int:
@@ -144,25 +154,24 @@ def _fits(source: tuple[int, ...], weights: tuple[int, ...], reducer: Node) -> b
 
 def _is_log(source: Node) -> bool:
     """Whether a value is made of log-probabilities: of a distribution's, or by hand; an entropy is not."""
-    seen = 0
-    for node in source.walk(lambda one: one.op not in ("log_prob", "entropy", "linear", "matmul")):
+    nodes = source.walk(lambda one: one.op not in ("log_prob", "entropy", "linear", "matmul"))
+    for node in islice(nodes, 60):
         if node.op == "entropy":
             return False
         if node.op in LOGARITHMS and node.grad:
             return True
-        seen += 1
-        if seen > 60:
-            break
     return False
 
 
 def _averaged_advantage(case: Case, other: Node, shape: tuple[int, ...]) -> bool:
-    """Whether the other factor is the mean of what a critic has a part in: the mean of a return is a return, its is nothing."""
+    """Whether the other factor is a mean that a critic has a part in; the mean of returns alone is a return."""
     while other.op in PLAIN and other.op not in ("mul", "add", "sub", "rsub") and other.inputs:
         other = other.inputs[0]
-    if other.op != "mean" or not other.inputs or not other.inputs[0].shape or not shape:
+    if other.op not in ("mean", "sum") or not other.inputs or not other.inputs[0].shape or not shape:
         return False
-    return other.inputs[0].shape[0] == shape[0] and bool(case.before(other) & case.stepped.keys())
+    many = other.inputs[0]
+    normalised = many.op == "div" and any(one.op == "std" for one in islice(many.walk(), 8))
+    return many.shape[0] == shape[0] and (normalised or bool(case.before(other) & case.stepped.keys()))
 
 
 def _linear(node: Node, after: dict[int, list[Node]]) -> bool:

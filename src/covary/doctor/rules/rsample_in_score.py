@@ -21,6 +21,7 @@ from covary.doctor.terms import (
     words,
 )
 from covary.doctor.trail import Node
+from covary.doctor.worth import origins
 
 CODE = "rsample-in-score"
 RANK = 36
@@ -38,7 +39,7 @@ def examine(case: Case) -> Iterator[Finding]:
             keys = grad_params(one.term.leaf) & moved(case, backward)
             if not keys:
                 continue
-            weighed = any(not is_temperature(factor) for factor in one.term.factors)
+            weighed = any(not is_temperature(factor) and _is_data(one, factor) for factor in one.term.factors)
             into = found if weighed else unweighed
             _, known, times = into.get(site, (draw, set(), 0))
             into[site] = draw, known | keys, times + 1
@@ -90,6 +91,12 @@ def _draw(one: Score) -> Node | None:
             behind = {id(other) for other, _ in zip(node.walk(lambda other: other.grad), range(60), strict=False)}
             return node if behind & given else None
     return None
+
+
+def _is_data(one: Score, factor: Node) -> bool:
+    """Whether a weight may be a return or an advantage, and not the mask of an entropy's estimate, which has a plus."""
+    found = origins(factor)
+    return bool(found.rewards or found.values) or one.sign < 0
 
 
 def _noise(node: Node) -> bool:

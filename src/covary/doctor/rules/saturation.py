@@ -52,9 +52,12 @@ def _look_at_hard(case: Case, node: Node, args: Any, kwargs: Any, result: torch.
 
 
 LISTENS = {
-    "tanh": _tanh, "tanh_": _tanh, "sigmoid": _sigmoid, "sigmoid_": _sigmoid, "hardsigmoid": _hard_sigmoid, "softsign": _softsign,
-    "hardtanh": _look_at_hard, "hardtanh_": _look_at_hard, "clamp": _look_at_hard,
-}  # fmt: skip
+    **dict.fromkeys(("tanh", "tanh_"), _tanh),
+    **dict.fromkeys(("sigmoid", "sigmoid_"), _sigmoid),
+    **dict.fromkeys(("hardtanh", "hardtanh_", "clamp"), _look_at_hard),
+    "hardsigmoid": _hard_sigmoid,
+    "softsign": _softsign,
+}
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -73,8 +76,8 @@ def _from_the_start(one: Record) -> bool:
     calls = one.calls
     if len(calls) < 6 or sum(rows for _, rows, _, _ in calls) < 24:
         return False
-    most = sum(share >= 0.9 and none >= 0.5 for _, _, share, none in calls)
-    return all(share >= 0.9 and none >= 0.5 for _, _, share, none in calls[:4]) and most >= 0.9 * len(calls)
+    most = sum(share >= 0.8 and none >= 0.5 for _, _, share, none in calls)
+    return all(share >= 0.8 and none >= 0.5 for _, _, share, none in calls[:4]) and most >= 0.9 * len(calls)
 
 
 def _trained(case: Case, one: Record) -> bool:

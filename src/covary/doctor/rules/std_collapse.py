@@ -85,8 +85,10 @@ def _look_at_normal(case: Case, node: Node, args: Any, kwargs: Any, result: Any)
 
 
 LISTENS = {
-    "log_prob": _look, "rsample": _look, "sample": _look, "entropy": _look, "mul": _look_at_product, "normal": _look_at_normal,
-}  # fmt: skip
+    **dict.fromkeys(("log_prob", "rsample", "sample", "entropy"), _look),
+    "mul": _look_at_product,
+    "normal": _look_at_normal,
+}
 AFTERWARDS = LISTENS
 
 
@@ -110,10 +112,9 @@ def _note(case: Case, scale: Node, value: torch.Tensor, use: Node) -> None:
         and not (sampled and one.times % 4 == 0 and len(one.smallest) < 40)
     ):
         return
-    with torch.no_grad():
-        logs = value.detach().float().abs().clamp_min(1e-30).log()
-        logs = logs.reshape(-1, logs.shape[-1]).mean(0) if logs.dim() > 1 else logs.reshape(-1)
-        low, high = float(logs.min()), float(logs.max())
+    logs = value.detach().float().abs().clamp_min(1e-30).log()
+    logs = logs.reshape(-1, logs.shape[-1]).mean(0) if logs.dim() > 1 else logs.reshape(-1)
+    low, high = float(logs.min()), float(logs.max())
     if low - low == 0.0 and len(one.smallest) < 4000:
         one.smallest.append(low)
         one.largest.append(high)

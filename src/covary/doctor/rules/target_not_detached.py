@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from covary.doctor import terms
 from covary.doctor.case import Backward, Case
-from covary.doctor.findings import Finding
+from covary.doctor.findings import Finding, Severity
 from covary.doctor.paths import words
 from covary.doctor.sites import Site
 from covary.doctor.terms import Term, canon
@@ -44,7 +44,7 @@ def examine(case: Case) -> Iterator[Finding]:
         yield _finding(case, hits, "advantage")
 
 
-# ------------------------------------------------------------------------------------------------ targets of a regression
+# ----------------------------------------------------------------------------------------- targets of a regression
 
 
 def _targets(backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Node, frozenset[int]]]:
@@ -130,11 +130,11 @@ def _says_residual(file: str) -> bool:
     )
 
 
-# ------------------------------------------------------------------------------------------- advantages of an actor's loss
+# -------------------------------------------------------------------------------------- advantages of an actor's loss
 
 
 def _advantages(backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Node, frozenset[int]]]:
-    """Where an advantage with a gradient is formed that multiplies a log-probability, and the parameters that it moves."""
+    """Where an advantage with a gradient is formed that weighs a log-probability, and the parameters that it moves."""
     for term in terms.terms(backward.loss):
         if not term.factors or terms.score(term) is None:
             continue
@@ -171,8 +171,8 @@ def _finding(case: Case, hits: list[tuple[Node, frozenset[int]]], what: str) -> 
             "slower and biased "
             "learning rule (a residual gradient) than the temporal difference that it looks like."
         )
-        fix = "Form the target under `with torch.no_grad():`, or detach the next value: `reward + gamma * next_value.detach()`."
-        severity = "warning"
+        fix = "Form the target under `with torch.no_grad():`, or detach: `reward + gamma * next_value.detach()`."
+        severity: Severity = "warning"
     else:
         title = "The advantage carries a gradient"
         told = (
@@ -183,6 +183,5 @@ def _finding(case: Case, hits: list[tuple[Node, frozenset[int]]], what: str) -> 
         )
         fix = "Use it as a constant in the actor's loss: `-(log_prob * advantage.detach()).mean()`."
         severity = "error"
-    return Finding(
-        CODE, severity, title, site, told, fix, case.named(keys), {"formed by": hits[0][0].op, "times seen": len(hits)}, True, keys  # type: ignore[arg-type]
-    )  # fmt: skip
+    evidence = {"formed by": hits[0][0].op, "times seen": len(hits)}
+    return Finding(CODE, severity, title, site, told, fix, case.named(keys), evidence, True, keys)

@@ -43,7 +43,7 @@ def examine(case: Case) -> Iterator[Finding]:
         if is_seen(case, group) and not (
             outcomes.vector and (_from_a_rollout(group) or (not outcomes.next_step and _acted_on(case, groups)))
         ):
-            evidence = f"{stopped[0]} states that a time limit had cut off were met, and {1 - stopped[1]:.0%} of them got no value"
+            evidence = f"of {stopped[0]} states at which a time limit had cut, {1 - stopped[1]:.0%} got no value"
             yield _finding(case, group, site, "warning", evidence)
             return
         if not one.merges or limited + outcomes.cuts < 1:
@@ -79,7 +79,7 @@ def _lines(groups: list[Group], file: str) -> frozenset[int]:
 
 def _site(group: Group, said: Said) -> Site:
     """Where the flags become one, else where that flag enters the target."""
-    lines = said.merges or said.clocks or said.bare
+    lines = said.merges or said.clocks or said.bare or said.together
     return group.at.at(lines[0]) if lines else group.at
 
 
@@ -88,7 +88,7 @@ def _from_a_rollout(group: Group) -> bool:
 
 
 def _acted_on(case: Case, groups: list[Group]) -> bool:
-    """Whether a state at which an episode was cut is acted on too: then it is the first of the next episode, put in its place."""
+    """Whether a state at which an episode was cut is acted on too: then it is the first of the next."""
     targets = {id(node) for group in groups for one in group.times for node in _all(one.networks)}
     return any(id(node) not in targets for node in case.memory.get("bootstraps", {}).get("limited", ()))
 
@@ -108,9 +108,9 @@ def _finding(case: Case, group: Group, site: Site, severity: Severity, evidence:
         severity,
         "A time limit counts as an end of the episode in the target",
         site,
-        "Where `truncated` is True the task would have gone on: only the clock has cut it. The target stops there as at a "
-        f"terminal state ({evidence}), so the same state is worth little or much depending on a clock that the network "
-        "cannot see.",
+        "Where `truncated` is True the task would have gone on: only the clock has cut it. The target stops there as "
+        f"at a terminal state ({evidence}), so the same state is worth little or much depending on a clock that the "
+        "network cannot see.",
         "Stop bootstrapping at `terminated` alone; end the loop at `terminated or truncated`.",
         case.named(group.keys),
         {

@@ -25,7 +25,7 @@ from covary.doctor.terms import (
     words,
 )
 from covary.doctor.trail import Node
-from covary.doctor.worth import called, origins, pays, points
+from covary.doctor.worth import called, origins, pays, points, speaks_of_rivals
 
 CODE = "wrong-sign"
 RANK = 48
@@ -59,7 +59,7 @@ def examine(case: Case) -> Iterator[Finding]:
     for (kind, keys), some in verdicts.items():
         if set(some.signs) != {1} or some.site is None:
             continue
-        if kind == "actor" and any(not keys & other for other in right):
+        if kind == "actor" and (any(not keys & other for other in right) or speaks_of_rivals(some.site.file)):
             continue  # two players, one against the other
         yield _finding(case, kind, some)
 
