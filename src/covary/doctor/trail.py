@@ -324,6 +324,7 @@ class Trail:
         self.params: dict[int, weakref.ref[Tensor]] = {}  # by key, in the order in which they were seen
         self.grad_off: list[Site | None] = []  # where gradients were switched off, the innermost last
         self.listeners: dict[str, list[Callable[..., None]]] = {}  # the mode's, for NumPy's calls as "numpy.multiply"
+        self.fresh: set[int] = set()  # keys of leaves that were made from other values: no parameters of a network
         self.cuts: dict[
             tuple[Any, ...], Node
         ] = {}  # by place and call, the latest value there at which a gradient ended

@@ -77,7 +77,7 @@ def _lost(case: Case, weights: Weights) -> frozenset[int]:
     known = {key for keys in weights.trees for key in keys} | weights.born.keys()
     known |= {key for loose in weights.loose for key in loose.keys}
     known |= {key for key, count in times.items() if count > LEAST}  # no input, which would be new each time
-    found = frozenset(key for key in times if key in known and key not in hand and key not in frozen)
+    found = frozenset(key for key in times if key in known and key not in hand | frozen | case.trail.fresh)
     return found if sum(bool(one.reached & found) for one in case.backwards) >= LEAST else frozenset()
 
 
