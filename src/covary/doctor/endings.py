@@ -35,6 +35,8 @@ class Outcomes:
         self.longest = 0
         self.vector = False
         self.next_step = False  # of a vector of environments, that the step after an end is the reset
+        self.ignored = 0  # steps that the script went on with after what was called an end, without a reset
+        self._over: dict[int, bool] = {}  # of environments that are reset at all: whether the last step was an end
         self.cuts = 0  # episodes that the script itself ended, by a reset in their midst
         self._last: dict[int, tuple[int, bool]] = {}
         self._steps: dict[int, Any] = {}
@@ -47,6 +49,7 @@ class Outcomes:
 
     def begun(self, env: int, result: Any) -> None:
         """A reset: what it returned is a state to go on from; the last one, if it was no end, was cut by the script."""
+        self._over[env] = False
         last = self._last.pop(env, None)
         if last is not None:
             self.cuts += 1
@@ -69,6 +72,9 @@ class Outcomes:
         self._count(record.env, done, record.truncated, limit)
         rows = self._rows(observation, many)
         if many is None:
+            self.ignored += self._over.get(record.env, False)
+            if record.env in self._over:
+                self._over[record.env] = bool(done)
             kind = LIMIT if limit else TERMINAL if done else GOES_ON
             self._last.pop(record.env, None)
             if rows:

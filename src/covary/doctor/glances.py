@@ -18,7 +18,8 @@ from covary.doctor.semantics import Semantics
 from covary.doctor.trail import Trail
 
 GAP = 16  # steps of optimizers between two glances, at least
-SHARE = 0.05  # of the time since the window, at most
+SHARE = 0.05  # of the time since the window, at most,
+FREE = 0.03  # beside so many seconds in all
 LONGEST = 12  # steps that a glance lasts at most, where the optimizer after whose step it began does not come again
 
 
@@ -56,7 +57,7 @@ class Glances:
         self._steps += 1
         if (
             self._steps >= GAP
-            and self._spent <= SHARE * (now - self._closed)
+            and self._spent <= FREE + SHARE * (now - self._closed)
             and not torch._C._len_torch_function_stack()
         ):
             self._steps, self._left, self._after, self._began = 0, LONGEST, id(optimizer), now

@@ -415,6 +415,8 @@ class Trail:
         if isinstance(result, np.ndarray):
             traced: Any = result if kind is TracedArray else result.view(TracedArray)
             traced.node, traced.trail = self.made_by_numpy(op, inputs, result), self
+            if 0 < result.size <= 64:  # an action, say, that goes into a replay buffer of plain arrays
+                self.export(result, traced.node)
             return traced
         if kind in SCALARS:
             wrapped: Any = SCALARS[kind](result)
@@ -462,7 +464,9 @@ class Trail:
     def export(self, value: Any, node: Node) -> None:
         """Remembers a value that leaves PyTorch without a trail, so that it is known again when it comes back."""
         for key in _keys(value):
-            self._values[key] = node
+            known = self._values.get(key)
+            if known is None or not _made_of(node, known):  # a clip that did not bite has changed nothing
+                self._values[key] = node
             self._values.move_to_end(key)
         while len(self._values) > 20_000:
             self._values.popitem(last=False)
@@ -478,6 +482,12 @@ class Trail:
         return None
 
 
+def _made_of(node: Node, known: Node) -> bool:
+    """Whether a value comes from a known one, or from what that came from, by a few steps."""
+    sources = {id(known), *(id(one) for one in known.inputs)}
+    return any(id(one) in sources for one, _ in zip(node.walk(), range(8), strict=False))
+
+
 _COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0}
 
 
@@ -487,6 +497,8 @@ def _keys(value: Any, rows: bool = False) -> Iterator[Any]:
     if array.dtype.kind != "f" or array.size == 0 or array.size > 65536:
         return
     array = array.view(np.ndarray).astype(np.float32, copy=False)
+    if 1 < array.size <= 64 and all(float(number) in _COMMON for number in array.flat):
+        return
     if array.size == 1:
         number = float(array.reshape(()))
         if number not in _COMMON and number == number and not float(number * 4).is_integer():

@@ -48,13 +48,16 @@ def is_inverted(case: Case, group: Group) -> bool:
     going, going_through = group.share(GOES_ON)
     if ended and going >= 8:
         return going_through < 0.2 and ended_through > 0.8
-    if group.kept + group.dropped < 64:
-        return False
+    if group.kept + group.dropped < 64 or not group.kept:
+        return False  # where nothing ever gets through, the discount itself may be 0
     steps = list(bootstraps.ends(case))
+    through = group.kept / (group.kept + group.dropped)
+    if not steps:  # no environment was seen: what is bootstrapped from once in a while can only be the ends
+        constant = all(one.cut and not one.unclear for one in group.times)
+        return constant and group.kept + group.dropped >= 256 and 0 < through <= 0.2
     if len(steps) < 20:
         return False
     over = sum(done or limit for done, limit in steps) / len(steps)
-    through = group.kept / (group.kept + group.dropped)
     return 0 < over < 0.35 and through <= 2 * over + 0.05 and through < 0.5 * (1 - over)
 
 
@@ -112,7 +115,7 @@ def _inverted_branch(case: Case, group: Group, site: Site) -> Finding:
 
 def told(outcomes: Outcomes) -> bool:
     """Whether what was called an end was one, and not a time limit: always after as many steps."""
-    if outcomes.timed or len(outcomes.lengths) < 2:
+    if outcomes.timed or len(outcomes.lengths) < 2 or outcomes.ignored > len(outcomes.lengths) // 2:
         return False
     apart = any(where[1] is not None for where in outcomes.layouts.values())
     return apart or len(set(outcomes.lengths)) > 1 or outcomes.lengths[0] == 1
@@ -143,6 +146,8 @@ def forgotten(case: Case, group: Group) -> str | None:
     batched = [one for one in group.times if _is_batch(one)]
     if len(outcomes.lengths) < 3 or len(batched) < max(3, len(group.times) // 2):
         return None
+    if not group.paid and not outcomes.functions:
+        return None
     said = flags.read(group.site.file, outcomes.layouts, outcomes.functions, frozenset((group.site.line,)))
     if said.guards:
         return None
@@ -167,6 +172,6 @@ def _forgotten(case: Case, group: Group, evidence: str) -> Finding:
         "Nothing comes after those, so their value is never learned, and it leaks into all values before it.",
         "Multiply by 1 - terminated: target = reward + gamma * (1 - terminated) * next_value.",
         case.named(group.keys),
-        {"observed": evidence, "targets": sum(one.size for one in group.times)},
+        {"terminal states": group.table[TERMINAL, True], "targets": sum(one.size for one in group.times)},
         keys=group.keys,
     )

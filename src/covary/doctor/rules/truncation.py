@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from covary.doctor import bootstraps, flags
 from covary.doctor.bootstraps import Group
 from covary.doctor.case import Case
@@ -40,6 +38,8 @@ def examine(case: Case) -> Iterator[Finding]:
         one = said[group.site.file]
         stopped = group.share(LIMIT)
         site = _site(group, one)
+        if not limited and not one.clocks:
+            continue  # the script's own resets alone: what it does at them may be the task
         if is_seen(case, group) and not (
             outcomes.vector and (_from_a_rollout(group) or (not outcomes.next_step and _acted_on(case, groups)))
         ):
@@ -114,9 +114,8 @@ def _finding(case: Case, group: Group, site: Site, severity: Severity, evidence:
         "Stop bootstrapping at `terminated` alone; end the loop at `terminated or truncated`.",
         case.named(group.keys),
         {
-            "seen": evidence,
-            "not bootstrapped": int(np.sum(group.dropped)),
-            **({"of them": f"{stopped[0]} cut, {going[0]} going on"} if stopped[0] else {}),
+            "targets without the next value": group.dropped,
+            **({"cut by a time limit": stopped[0], "going on": going[0]} if stopped[0] else {}),
         },
         keys=group.keys,
     )
