@@ -82,8 +82,9 @@ class Checkup:
         """When the window closes, what is certain already, on stderr: a script may run for ever."""
         for finding in rules.examine(self.case, self.troubles):
             if finding.severity == "error" and finding.certain and finding.site is not None:
-                where = f"{finding.code} at {finding.site}: {finding.site.source}"
-                print(f"covary doctor: {where}  (the report comes at the end, or on Ctrl-C)", file=sys.stderr, flush=True)
+                what = f"{finding.code} at {finding.site}: {finding.site.source}"
+                told = f"covary doctor: {what}  (the report comes at the end, or on Ctrl-C)"
+                print(told, file=sys.stderr, flush=True)
                 break
 
 

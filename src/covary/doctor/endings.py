@@ -175,14 +175,13 @@ def key_of(row: Any) -> int:
 
 
 @functools.cache
-def stepping(file: str) -> tuple[str, ...]:
-    """The functions of a file that return three to six values at once, as an environment's step does."""
+def stepping(file: str, nested: bool = False) -> tuple[str, ...]:
+    """The functions of a file, of nested ones too, that return three to six values, as an environment's step does."""
     module = tree(file)
     found = []
-    for node in module.body if module else ():
+    for node in (ast.walk(module) if nested else module.body) if module else ():
         if isinstance(node, ast.FunctionDef) and not node.decorator_list:
-            for one in ast.walk(node):
-                if isinstance(one, ast.Return) and isinstance(one.value, ast.Tuple) and 3 <= len(one.value.elts) <= 6:
-                    found.append(node.name)
-                    break
+            returned = [one.value for one in ast.walk(node) if isinstance(one, ast.Return)]
+            if any(isinstance(one, ast.Tuple) and 3 <= len(one.elts) <= 6 for one in returned):
+                found.append(node.name)
     return tuple(found)

@@ -14,7 +14,6 @@ from covary.doctor.sites import here
 from covary.doctor.trail import SCALARS, Node, TracedArray, Trail
 
 
-
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -32,14 +31,13 @@ VIEWS = _words(
     "data detach view view_as reshape squeeze unsqueeze flatten T mT H permute transpose t expand select narrow "
     "__getitem__ ravel diagonal unflatten contiguous alias swapaxes movedim"
 )
-_IN_PLACE = _words(
-    "__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ipow__ __ifloordiv__ __imod__ __setitem__"
-)
+_IN_PLACE = _words("__iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ipow__ __ifloordiv__ __imod__ __setitem__")
 _SAME = {  # one word each
     "__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "multiply": "mul", "__sub__": "sub",
-    "subtract": "sub", "__rsub__": "rsub", "__truediv__": "div", "true_divide": "div", "divide": "div", "__div__": "div",
-    "__rtruediv__": "rdiv", "__rdiv__": "rdiv", "__neg__": "neg", "negative": "neg", "__pow__": "pow", "square": "square",
-    "__rpow__": "rpow", "__matmul__": "matmul", "__rmatmul__": "rmatmul", "absolute": "abs", "__abs__": "abs",
+    "subtract": "sub", "__rsub__": "rsub", "__truediv__": "div", "true_divide": "div", "divide": "div",
+    "__div__": "div", "__rtruediv__": "rdiv", "__rdiv__": "rdiv", "__neg__": "neg", "negative": "neg", "__pow__": "pow",
+    "square": "square", "__rpow__": "rpow", "__matmul__": "matmul", "__rmatmul__": "rmatmul", "absolute": "abs",
+    "__abs__": "abs",
     "__lt__": "lt", "__gt__": "gt", "__le__": "le", "__ge__": "ge", "__eq__": "eq", "__ne__": "ne", "clip": "clamp",
     "__iadd__": "add_", "__isub__": "sub_", "__imul__": "mul_", "__itruediv__": "div_", "__idiv__": "div_",
     "__ipow__": "pow_", "special_expit": "sigmoid", "concat": "cat", "concatenate": "cat",
@@ -205,8 +203,8 @@ class Watching(TorchFunctionMode):
             key = self.trail.key_if_known(target)
             source = self.trail.of(args[1])
             if key is not None:
-                node = Node("data=", here(), (self.trail.of(target), source), None, tuple(target.shape), target.requires_grad, None,
-                            self.trail.tick(), key)  # fmt: skip
+                given, shape, grad = (self.trail.of(target), source), tuple(target.shape), target.requires_grad
+                node = Node("data=", here(), given, None, shape, grad, None, self.trail.tick(), key)
                 self.event("write", key, node)
         elif name == "grad":
             key = self.trail.key_if_known(target)

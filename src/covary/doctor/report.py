@@ -97,8 +97,8 @@ def show(findings: list[Finding], case: Case, seconds: float, console: Any = Non
     if not findings and case.counts["updates"]:
         console.print("[bold green]Healthy:[/] nothing that keeps it from learning was seen.")
     console.print(
-        f"[dim]watched {seen['updates']:,} updates, {seen['backwards']:,} backward calls, {seen['optimizers']} optimizers, "
-        f"{seen['parameters']} parameters, {seen['seconds']:.1f} s[/]"
+        f"[dim]watched {seen['updates']:,} updates, {seen['backwards']:,} backward calls, "
+        f"{seen['optimizers']} optimizers, {seen['parameters']} parameters, {seen['seconds']:.1f} s[/]"
     )
     for what in case.unseen:
         console.print(f"[dim]not seen: {escape(what)}[/]")

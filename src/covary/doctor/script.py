@@ -72,7 +72,7 @@ def run_module(name: str, argv: list[str]) -> None:
             "__loader__": spec.loader,
             "__package__": spec.parent,
             "__cached__": spec.cached,
-        }  # fmt: skip
+        }
     )
     sys.argv[0] = spec.origin
     sys.modules["__main__"] = main

@@ -1,13 +1,14 @@
 """The trail: which value was computed from which, through PyTorch and out of it, kept beside the values.
 
-A `Node` is one call. It holds no tensor, only where it was made, from what, and its shape; a value leads to its node, and
-a node to those of its operands, so what nobody holds any more is forgotten by itself. Tensors are found by identity (with
-a weak reference, since identities are recycled); what leaves PyTorch by a subclass of `ndarray`, `float` or `int` that
-carries its node on; what loses that subclass on the way, by the bytes of its value.
+A `Node` is one call. It holds no tensor, only where it was made, from what, and its shape; a value leads to its node,
+and a node to those of its operands, so what nobody holds any more is forgotten by itself. Tensors are found by identity
+(with a weak reference, since identities are recycled); what leaves PyTorch by a subclass of `ndarray`, `float` or `int`
+that carries its node on; what loses that subclass on the way, by the bytes of its value.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import weakref
 from collections import OrderedDict
@@ -455,10 +456,8 @@ class Trail:
             serial=self.tick(),
         )
         for listener in self.listeners.get(f"numpy.{op}", ()):
-            try:
+            with contextlib.suppress(Exception):  # never into the user's code
                 listener(node, (*inputs, *more), {}, result)
-            except Exception:  # never into the user's code
-                pass
         return node
 
     def export(self, value: Any, node: Node) -> None:

@@ -63,7 +63,6 @@ def examine(case: Case, troubles: list[str] | None = None) -> list[Finding]:
 def _explained(finding: Finding, by: Finding, codes: frozenset[str]) -> bool:
     same = not finding.keys or not by.keys or bool(finding.keys & by.keys)
     if finding.code == by.code:
-        return finding.site is not None and by.site is not None and finding.site.place == by.site.place or (
-            bool(finding.keys) and finding.keys <= by.keys
-        )
+        there = finding.site is not None and by.site is not None and finding.site.place == by.site.place
+        return there or (bool(finding.keys) and finding.keys <= by.keys)
     return finding.code in codes and same

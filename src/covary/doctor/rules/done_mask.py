@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from covary.doctor import bootstraps, flags, sites
 from covary.doctor.bootstraps import Bootstrap, Group
 from covary.doctor.case import Case
-from covary.doctor.endings import GOES_ON, TERMINAL, Outcomes
+from covary.doctor.endings import GOES_ON, TERMINAL, Outcomes, stepping
 from covary.doctor.findings import Finding
 from covary.doctor.sites import Site
 
@@ -53,8 +53,8 @@ def is_inverted(case: Case, group: Group) -> bool:
     steps = list(bootstraps.ends(case))
     through = group.kept / (group.kept + group.dropped)
     if not steps:  # no environment was seen: what is bootstrapped from once in a while can only be the ends
-        constant = all(one.cut and not one.unclear for one in group.times)
-        return constant and group.kept + group.dropped >= 256 and 0 < through <= 0.2
+        constant = all(one.cut and not one.unclear for one in group.times) and stepping(group.site.file, nested=True)
+        return bool(constant) and group.kept + group.dropped >= 256 and 0 < through <= 0.2
     if len(steps) < 20:
         return False
     over = sum(done or limit for done, limit in steps) / len(steps)

@@ -12,9 +12,13 @@ from covary.doctor.trail import Node
 
 CODE = "graph-cut"
 RANK = 20
-EXPLAINS = frozenset({"sample-not-rsample", "learning-rate", "saturation", "wrong-sign", "optimizer-mismatch", "clipped-action"})
+EXPLAINS = frozenset(
+    {"sample-not-rsample", "learning-rate", "saturation", "wrong-sign", "optimizer-mismatch", "clipped-action"}
+)
 
-FLAT = frozenset("round sign sgn floor ceil trunc fix heaviside sign_ round_".split())  # a gradient, and it is 0
+FLAT = frozenset(  # a gradient, and it is 0
+    ("round", "sign", "sgn", "floor", "ceil", "trunc", "fix", "heaviside", "sign_", "round_")
+)
 HOW = {
     "detach": "`.detach()` returns a tensor without its history",
     "detach_": "`.detach_()` takes a tensor's history away",
@@ -32,12 +36,12 @@ HOW = {
     "multinomial": "`multinomial` draws indices, which have no gradient",
 }  # fmt: skip
 FIX = {
-    "numpy": "Compute with tensors all the way: replace the NumPy helper by torch functions, and hand the network's output to it as it is.",
+    "numpy": "Compute with tensors all the way: write the helper in torch, and hand it the network's output as it is.",
     "item": "Keep the tensor: collect the tensors themselves and join them with torch.stack(…).",
     "float": "Keep the tensor: collect the tensors themselves and join them with torch.stack(…).",
     "tolist": "Keep the tensor: collect the tensors themselves and join them with torch.stack(…).",
-    "tensor": "Join the tensors that you have with torch.stack(list) or torch.cat(list); torch.tensor(…) is for constants.",
-    "as_tensor": "Join the tensors that you have with torch.stack(list) or torch.cat(list); torch.as_tensor(…) is for constants.",
+    "tensor": "Join the tensors with torch.stack(list) or torch.cat(list); torch.tensor(…) is for constants.",
+    "as_tensor": "Join the tensors with torch.stack(list) or torch.cat(list); torch.as_tensor(…) is for constants.",
     "argmax": "Use log_prob of a sampled action, a softmax, or F.gumbel_softmax(logits, hard=True).",
 }  # fmt: skip
 
@@ -66,7 +70,7 @@ def cuts_below(backward: Backward, starved: frozenset[int], case: Case) -> list[
     """The calls on the way from a loss down to starved parameters at which the gradient ends."""
     found = []
     for node in backward.loss.walk():
-        if node.is_cut or node.op in FLAT and any(one.grad for one in node.inputs):
+        if node.is_cut or (node.op in FLAT and any(one.grad for one in node.inputs)):
             keys = frozenset().union(*(case.live(one) for one in node.inputs if one.grad)) & starved
             if node.op not in FLAT:
                 keys -= case.reached  # autograd leads there by another way: the gradient is 0 there, and not cut
@@ -99,7 +103,7 @@ def _candidates(case: Case, starved: frozenset[int]) -> Iterator[tuple[Site, fro
 
 
 def _lost(case: Case, starved: frozenset[int]) -> Iterator[tuple[Site, frozenset[int], list[Node], bool]]:
-    """The trail was lost between the cut and the loss: every cut behind which starved parameters stand, by likelihood."""
+    """The trail was lost between the cut and the loss: every cut with starved parameters behind it, by likelihood."""
     order = ("float", "item", "tolist", "numpy", "data", "detach")
     found = []
     for node in case.trail.cuts.values():

@@ -31,4 +31,3 @@ def examine(case: Case) -> Iterator[Finding]:
             "environment steps": case.counts["env steps"],
         },
     )
-
