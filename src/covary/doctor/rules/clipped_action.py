@@ -37,7 +37,7 @@ SQUASHES = words("tanh sigmoid")
 EXTREMES = EXTREME | {"max", "min"}
 SCALES = words("add sub rsub mul div neg")
 UNBOUNDED = words("Normal MultivariateNormal LowRankMultivariateNormal Laplace Cauchy StudentT")
-LEAST = 0.01  # share of the scored elements that lie at a bound: below this a clip is a precaution
+LEAST = 0.02  # share of the scored elements that lie at a bound: below this a clip is a precaution
 
 
 def listen(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
@@ -54,38 +54,48 @@ def listen(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
             bounds.add(args[0].detach())
 
 
-LISTENS = {"log_prob": listen}
+def clipped(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
+    """How many elements a clamp changes."""
+    if node.site is None or not args or not isinstance(args[0], Tensor) or not isinstance(result, Tensor):
+        return
+    seen = case.memory.setdefault(CODE, {}).setdefault(("clamp", node.site), [0, 0, 0])
+    seen[0] += 1
+    if (seen[0] <= 8 or seen[0] % 8 == 0) and result is not args[0] and result.shape == args[0].shape:
+        with torch.no_grad():
+            seen[1] += int((result.detach() != args[0].detach()).sum())
+            seen[2] += result.numel()
+
+
+LISTENS = {"log_prob": listen, "clamp": clipped}
 
 
 @dataclass
 class Bounds:
-    """Of the values that were scored at one place: the extremes, and how often each was met."""
+    """Of the values that were scored at one place: how many lie where others lie too, at the largest or the smallest."""
 
     unbounded: bool
     calls: int = 0
     total: int = 0
+    bitten: int = 0
     low: float = float("inf")
     high: float = float("-inf")
-    lows: int = 0
-    highs: int = 0
 
     def add(self, value: Tensor) -> None:
         if not value.numel():
             return
         low, high = float(value.min()), float(value.max())
         self.total += value.numel()
-        if low < self.low:
-            self.low, self.lows = low, 0
-        if high > self.high:
-            self.high, self.highs = high, 0
-        if low == self.low:
-            self.lows += int((value == low).sum())
-        if high == self.high:
-            self.highs += int((value == high).sum())
+        if value.shape[:-1].numel() > 1 or value.dim() == 1:  # in a batch no two draws are equal, but at a bound
+            ends = (low, high) if low < high else (low,)
+            counts = [int((value == end).sum()) for end in ends]
+            self.bitten += sum(count for count in counts if count > 1)
+        if value.numel() == 1 or value.shape[:-1].numel() == 1:
+            self.bitten += (low == self.low) + (high == self.high)
+        self.low, self.high = min(low, self.low), max(high, self.high)
 
     @property
     def share(self) -> float:
-        return (self.lows + self.highs) / max(1, self.total)
+        return self.bitten / max(1, self.total)
 
 
 def _unbounded(distribution: Any) -> bool:
@@ -117,7 +127,7 @@ def examine(case: Case) -> Iterator[Finding]:
                 continue
             if change.op in SQUASHES:
                 site = term.leaf.site
-            elif bounds is not None and bounds.share < LEAST:
+            elif (_bites(case, change) if bounds is None else bounds.share) < LEAST:
                 continue
             else:
                 site = change.site
@@ -126,6 +136,15 @@ def examine(case: Case) -> Iterator[Finding]:
                 found[site] = change, term.leaf, one, known | keys, times + 1
     for site, (change, leaf, _, some, times) in found.items():
         yield _finding(case, change, leaf, site, frozenset(some), times)
+
+
+def _bites(case: Case, change: Node) -> float:
+    """The share of elements that a clip changes; where that was not measured, a guess from its bounds."""
+    seen = case.memory.get(CODE, {}).get(("clamp", change.site))
+    if seen is not None and seen[2]:
+        return float(seen[1] / seen[2])
+    numbers = [one for one in (*change.args[1:], *(change.kwargs or {}).values()) if type(one) in (int, float)]
+    return 0.0 if any(abs(one) > 3 for one in numbers) else LEAST
 
 
 def _weighed(one: Score) -> bool:
