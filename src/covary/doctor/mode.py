@@ -169,7 +169,7 @@ class Watching(TorchFunctionMode):
             node.mark(leaf=True)  # a tensor made with requires_grad=True
             node.param = trail.key(result)
             self.event("leaf", node.param)
-            if node.inputs:
+            if any(one.grad for one in node.inputs):
                 trail.fresh.add(node.param)
         trail.put(result, node)
         trail.cut(node)
@@ -219,6 +219,8 @@ class Watching(TorchFunctionMode):
             if node.grad and node.param is None:
                 node.mark(leaf=True)
                 node.param = self.trail.key(tensor)
+                if any(one.grad for one in node.inputs):
+                    self.trail.fresh.add(node.param)
                 self.event("leaf", node.param)
             while node.inputs and node.param is not None and node.inputs[0].param == node.param:
                 node = node.inputs[0]  # it before it was written to, at its initialisation say: that was no cut

@@ -172,6 +172,9 @@ def _forgotten(case: Case, group: Group, evidence: str) -> Finding:
         "Nothing comes after those, so their value is never learned, and it leaks into all values before it.",
         "Multiply by 1 - terminated: target = reward + gamma * (1 - terminated) * next_value.",
         case.named(group.keys),
-        {"terminal states": group.table[TERMINAL, True], "targets": sum(one.size for one in group.times)},
+        {
+            **({"terminal states": seen} if (seen := group.table[TERMINAL, True]) else {}),
+            "targets": sum(one.size for one in group.times),
+        },
         keys=group.keys,
     )
