@@ -71,7 +71,7 @@ LISTENS = {"log_prob": listen, "clamp": clipped}
 
 @dataclass
 class Bounds:
-    """Of the values that were scored at one place: how many lie where others lie too, at the largest or the smallest."""
+    """Of the values that were scored at one place: how many share the largest or the smallest value."""
 
     unbounded: bool
     calls: int = 0
