@@ -123,6 +123,7 @@ def heard_place(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> 
         array = _array(which)
         if array is not None:
             node.mark(chosen=array.astype(bool))
+            case.memory.setdefault("bootstraps", {})["chosen"] = True
 
 
 LISTENS = {
@@ -216,12 +217,13 @@ class _Search:
         self.chains: dict[Site, tuple[bool, int]] = {}  # by place: whether anything can stop it, and how deep it goes
 
     def laden(self, one: Any) -> bool:
-        return isinstance(one, Node) and bool(self.case.before(one))
+        return isinstance(one, Node) and bool(self.case.carried(one))
 
     def groups(self) -> list[Group]:
         case = self.case
-        products = case.memory.get("bootstraps", {}).get("products", {})
-        if not case.counts["env steps"] and not any(hits for _, hits in products.values()):
+        memory = case.memory.get("bootstraps", {})
+        masks = memory.get("chosen", False) or any(hits for _, hits in memory.get("products", {}).values())
+        if not case.counts["env steps"] and not masks:
             return []
         seen: set[int] = set()
         lists: list[Node] = []
@@ -441,6 +443,12 @@ class _Search:
             elif one.op in PASSES and len(one.inputs) == 1:
                 number = -number if one.op in ("neg", "negative") else number
                 todo.append(one.inputs[0])
+            elif (chosen := self.choice(one)) is not None:  # where(done, 0, discount * value)
+                value, bits = chosen
+                masked, at = True, one.site
+                known &= bits is not None
+                keep = bits if keep is None or bits is None or keep.size != bits.size else keep & bits
+                todo.append(value)
             else:
                 outputs.append(one)
         size = abs(number) * tops
@@ -452,6 +460,22 @@ class _Search:
         hit.keep = np.zeros(1, dtype=bool) if number == 0 else keep
         hit.networks = outputs
         return hit
+
+    def choice(self, one: Node) -> tuple[Node, Any] | None:
+        """A `where` or `masked_fill` between a discounted value and what no network has made: the value, and where it
+        was chosen (None if that was not seen)."""
+        if one.op not in ("where", "masked_fill") or len(one.args) < 3:
+            return None
+        first, second = one.args[1:3] if one.op == "where" else (one.args[2], one.args[0])
+        if self.laden(first) == self.laden(second):
+            return None
+        value, chosen = (first if self.laden(first) else second), one.tag("chosen")
+        inner = value
+        while inner.op in PASSES and len(inner.inputs) == 1:
+            inner = inner.inputs[0]
+        if inner.op not in MULS:
+            return None  # the value itself: `descend` meets it
+        return value, None if chosen is None else chosen if value is first else ~chosen
 
     def descend(self, hit: Bootstrap) -> None:
         """From the value down to the networks that made it, noting what may have switched it off on the way."""

@@ -197,6 +197,17 @@ def _calls(file: str, name: str) -> list[ast.Call]:
     ]
 
 
+def called_at(file: str, name: str) -> list[int]:
+    """The lines that call a function of some name."""
+    return sorted(node.lineno for node in _calls(file, name))
+
+
+def function_at(file: str, line: int) -> str:
+    """The name of the function around a line; "<module>" outside of any."""
+    found = enclosing(file, line, (ast.FunctionDef, ast.AsyncFunctionDef))
+    return str(getattr(found[0], "name", "")) if found else "<module>"
+
+
 def alias(prediction: Site, target: Site) -> Site | None:
     """The line that made one of what is called at two places; None where both are one name, or one is a shorthand."""
     first, second = callee(prediction), callee(target)
@@ -214,6 +225,24 @@ def alias(prediction: Site, target: Site) -> Site | None:
             found = _binding(file, one, other) or _binding(file, other, one)
             if found is not None:
                 return Site(file, found, "")
+    return None
+
+
+def aliased(site: Site) -> Site | None:
+    """The line that made two names of one network, both of which a line that copies parameters, or its loop, uses."""
+    around: list[ast.AST] = [found] if (found := statement(site.file, site.line)) is not None else []
+    around += [node.iter for node in enclosing(site.file, site.line, (ast.For,)) if isinstance(node, ast.For)]
+    names = {
+        ast.unparse(one): one
+        for node in around
+        for one in ast.walk(node)
+        if isinstance(one, (ast.Name, ast.Attribute)) and isinstance(one.ctx, ast.Load)
+    }
+    meant = {name for text in names for name, _ in _resolved(site, text)}
+    for one in sorted(meant):
+        for other in sorted(meant - {one}):
+            if _base(one) == _base(other) and (line := _binding(site.file, one, other)) is not None:
+                return Site(site.file, line, "")
     return None
 
 

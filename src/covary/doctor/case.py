@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node, Trail
+
+# what is made of a value by these tells which, or how large a thing, and no longer how much
+CHOICES = frozenset(
+    "sample rsample argmax argmin multinomial bernoulli one_hot zeros_like ones_like empty_like full_like rand_like "
+    "randn_like randint_like lt gt le ge eq ne isin nonzero sign searchsorted bucketize argsort normal "
+    "numpy.argmax numpy.argmin len bool".split()
+)
 
 
 @dataclass(slots=True)
@@ -66,7 +74,9 @@ class Optimizer:
     steps: int = 0  # inside the window
     total: int = 0  # over the whole run
     serial: int = 0
+    groups: tuple[frozenset[int], ...] = ()  # its parameter groups
     last_site: Site | None = None
+    ours: bool = True  # made by the user's own line; False where a library's made it, which then trains in its own way
     lr_latest: float = 0.0  # at the latest step of the whole run, the largest of its groups
 
     @property
@@ -136,6 +146,7 @@ class Case:
     raised_at: Site | None = None
     _before: dict[int, tuple[Node, frozenset[int]]] = field(default_factory=dict)
     _live: dict[int, tuple[Node, frozenset[int]]] = field(default_factory=dict)
+    _carried: dict[int, tuple[Node, frozenset[int]]] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------ questions of all rules
 
@@ -183,21 +194,28 @@ class Case:
 
     def before(self, node: Node) -> frozenset[int]:
         """The parameters from which a value was computed, through cuts too."""
-        return _behind(node, self._before, live=False)
+        return _behind(node, self._before, lambda one: one.inputs)
 
     def live(self, node: Node) -> frozenset[int]:
         """The parameters that a gradient which arrives at this value would reach: through no cut."""
-        return _behind(node, self._live, live=True)
+        return _behind(node, self._live, lambda one: [other for other in one.inputs if other.grad])
+
+    def carried(self, node: Node) -> frozenset[int]:
+        """The parameters whose numbers this value carries, through cuts too, but not through a choice that they made:
+        an action that was drawn or picked, and what an environment written in PyTorch answered to it."""
+        return _behind(node, self._carried, lambda one: () if one.op in CHOICES else one.inputs)
 
 
-def _behind(node: Node, known: dict[int, tuple[Node, frozenset[int]]], live: bool) -> frozenset[int]:
+def _behind(
+    node: Node, known: dict[int, tuple[Node, frozenset[int]]], before: Callable[[Node], Sequence[Node]]
+) -> frozenset[int]:
     todo = [node]
     while todo:
         one = todo[-1]
         if id(one) in known:
             todo.pop()
             continue
-        inputs = [other for other in one.inputs if other.grad] if live else one.inputs
+        inputs = before(one)
         missing = [other for other in inputs if id(other) not in known]
         if missing:
             todo += missing

@@ -11,7 +11,10 @@ import sysconfig
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
+import torch
+
 OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_TORCH = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
 _LIBRARY = tuple(
     {
         os.path.realpath(path) + os.sep
@@ -91,6 +94,17 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
             return frame
         frame = frame.f_back
     return None
+
+
+def by_the_user(depth: int = 1) -> bool:
+    """Whether the user's own code called PyTorch here, and no library between the two."""
+    frame: FrameType | None = sys._getframe(depth + 1)
+    while frame is not None and not is_users(name := frame.f_code.co_filename):
+        path = os.path.realpath(name)
+        if not path.startswith((OWN, _TORCH)) and not name.startswith("<") and "functools" not in name:
+            return False
+        frame = frame.f_back
+    return frame is not None
 
 
 def site_of(frame: FrameType | None) -> Site | None:

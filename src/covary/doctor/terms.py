@@ -94,15 +94,17 @@ def uncut(parent: Node, child: Node) -> bool:
     return parent.off is None and canon(parent.op) not in CUTS
 
 
-def terms(loss: Node, follow: Callable[[Node, Node], bool] = by_gradient, most: int = MOST) -> list[Term]:
-    """What a loss is a sum of."""
+def terms(
+    loss: Node, follow: Callable[[Node, Node], bool] = by_gradient, most: int = MOST, once: bool = False
+) -> list[Term]:
+    """What a loss is a sum of; once: each leaf by one way alone, however many lead to it."""
     found: list[Term] = []
     todo: list[Term] = [Term(loss, 1, (), (), (loss, None))]
     seen: set[Any] = set()
     while todo and most:
         most -= 1
         one = todo.pop()
-        key = (id(one.leaf), one.sign, tuple(id(factor) for factor in one.factors))
+        key = id(one.leaf) if once else (id(one.leaf), one.sign, tuple(id(factor) for factor in one.factors))
         if key in seen:
             continue
         seen.add(key)
@@ -148,7 +150,7 @@ def operands(node: Node) -> list[Operand] | None:
         a, b = args[:2]
         if a is b or (op in PRODUCT and any(type(x) is Node and x.param is not None for x in (a, b))):
             return None
-        return _times(a, b) + _times(b, a)
+        return _scaled_square(node, a, b) or _times(a, b) + _times(b, a)
     if op == "div" and len(args) >= 2:
         return _times(args[0], args[1])
     return None
@@ -162,6 +164,20 @@ def _all(args: Any, sign: int = 1) -> list[Operand]:
         elif type(one) is tuple:
             out += _all(one, sign)
     return out
+
+
+def _scaled_square(node: Node, a: Any, b: Any) -> list[Operand]:
+    """-0.5 * z * z, which Python reads as (-0.5 * z) * z: minus one half of a square."""
+    for one, other in ((a, b), (b, a)):
+        if type(one) is not Node or type(other) is not Node:
+            continue
+        number: Any = -1.0 if canon(one.op) == "neg" else None
+        if canon(one.op) == "mul" and len(one.args) > 1:
+            number = next((x for x in one.args if type(x) in (int, float) and x), None)
+        if number is not None and any(x is other for x in one.args):
+            square = Node("square", node.site, (other,), None, node.shape, node.grad, node.off, node.serial)
+            return [(square, 1 if number > 0 else -1, None, float(number))]
+    return []
 
 
 def _times(a: Any, b: Any) -> list[Operand]:
@@ -284,6 +300,9 @@ def score(term: Term) -> Score | None:
         for _ in range(3):
             if canon(difference.op) == "div" and type(difference.args[0]) is Node:
                 difference = difference.args[0]
+            elif canon(difference.op) == "mul":  # (value - mean) * exp(-log_std)
+                parts = [one for one in difference.args if type(one) is Node]
+                difference = next((one for one in parts if canon(one.op) == "sub"), difference)
         if canon(difference.op) == "sub":
             for value, mean in (difference.args[:2], difference.args[1::-1]):
                 if type(mean) is not Node or not mean.grad or type(value) is not Node:

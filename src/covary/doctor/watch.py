@@ -22,11 +22,14 @@ from covary.doctor import aftermath, environments, glances, semantics, weights
 from covary.doctor.case import Backward, Case, Event, Module, Optimizer, Step
 from covary.doctor.mode import Watching
 from covary.doctor.names import collect
-from covary.doctor.sites import Site, here, site_of, stack, user_frame
+from covary.doctor.sites import Site, by_the_user, here, site_of, stack, user_frame
 from covary.doctor.trail import TRACED, Node, TracedArray, Trail, leaves
 
-BACKWARDS = 200  # the window: this many calls of backward,
-SECONDS = 30.0  # or this long after the first
+# the window: so many calls of backward, and longer where an optimizer has hardly stepped by then (a critic that is
+# trained first, say); where the calls are slow, it is seconds since the first that count
+FEW, MANY, MOST = 200, 500, 2000
+STEPS = 20
+SOME_SECONDS, SECONDS = 10.0, 30.0
 NODES = 150_000  # calls that are remembered at a time: what bounds the memory
 Listeners = dict[str, list[Callable[..., None]]]
 
@@ -79,6 +82,7 @@ class Watch:
         self._optimizers: weakref.WeakKeyDictionary[Any, Optimizer] = weakref.WeakKeyDictionary()
         self._before: dict[int, Tensor] = {}
         self._modes_on = False
+        self._derived: set[int] = set()  # what autograd.grad has been asked to differentiate by
         self._stepping, self._lifted = False, False  # inside an optimizer's own code; the mode taken off for it
         self.semantics = semantics.Semantics(self)
         self.environments = environments.Environments(self)
@@ -233,7 +237,8 @@ class Watch:
         info.maximize = bool(groups[0].get("maximize", False))
         info.lr = float(info.lr) if not isinstance(info.lr, Tensor) else float(info.lr.item())
         info.params = [self._key(p) for group in groups for p in group["params"]]
-        info.serial = self.trail.tick()
+        info.groups = tuple(frozenset(self._key(p) for p in group["params"]) for group in groups)
+        info.serial, info.ours = self.trail.tick(), by_the_user()
         self._optimizers[optimizer] = info
         self.case.optimizers.append(info)
         self.environments.functions()
@@ -361,12 +366,19 @@ class Watch:
         if self.trail.open:
             if case.counts["updates"] == 1:
                 self._name()
-            if case.counts["backwards"] >= BACKWARDS or (
-                self.first_backward is not None and time.perf_counter() - self.first_backward > SECONDS
-            ):
+            if self._seen_enough():
                 self.close_window()
         if self.on_step is not None:
             self.on_step(case.counts["updates"])
+
+    def _seen_enough(self) -> bool:
+        backwards = self.case.counts["backwards"]
+        seconds = 0.0 if self.first_backward is None else time.perf_counter() - self.first_backward
+        if seconds > SECONDS or backwards >= MOST:
+            return True
+        if backwards < (FEW if seconds > SOME_SECONDS else MANY):
+            return False
+        return all(one.steps >= STEPS for one in self.case.optimizers if one.alive)
 
     # ------------------------------------------------------------------------------------------------- backward
 
@@ -402,9 +414,30 @@ class Watch:
             losses = [outputs] if isinstance(outputs, Tensor) else list(outputs)
             self.case.counts["backwards"] += 1
             self._safely(self._differentiated, losses, inputs)
-            return self._within(original, outputs, inputs, *args, **kwargs)
+            result = self._within(original, outputs, inputs, *args, **kwargs)
+            self._safely(self._derivative, losses, inputs, result)
+            return result
 
         return grad
+
+    def _derivative(self, losses: list[Tensor], inputs: Any, result: Any) -> None:
+        """A derivative by an input is a value of its own, which keeps its history only with create_graph=True.
+
+        By a parameter it is a gradient, and where it goes is the business of whoever steps.
+        """
+        given = tuple(self.trail.of(one) for one in losses)
+        for by, one in zip(inputs, result, strict=True):
+            key = self.trail.key_if_known(by)
+            if isinstance(one, Tensor) and (key is None or (key not in self._derived and not self._is_held(key))):
+                node = Node("autograd.grad", here(), given, None, tuple(one.shape), one.requires_grad, None,
+                            self.trail.tick())  # fmt: skip
+                self.trail.put(one, node)
+                self.trail.cut(node)
+            if key is not None:
+                self._derived.add(key)
+
+    def _is_held(self, key: int) -> bool:
+        return any(key in optimizer.params for optimizer in self.case.optimizers)
 
     def _within(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         self._depth += 1

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from covary.doctor.case import Case
+from covary.doctor import captures
+from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
 from covary.doctor.sites import Site
 from covary.doctor.terms import (
@@ -20,6 +21,7 @@ from covary.doctor.terms import (
     canon,
     examined,
     grad_params,
+    heads,
     moved,
     score,
     sign_of,
@@ -37,6 +39,7 @@ SQUASHES = words("tanh sigmoid")
 EXTREMES = EXTREME | {"max", "min"}
 SCALES = words("add sub rsub mul div neg")
 UNBOUNDED = words("Normal MultivariateNormal LowRankMultivariateNormal Laplace Cauchy StudentT")
+PLENTY = 0.05
 LEAST = 0.02  # share of the scored elements that lie at a bound: below this a clip is a precaution
 
 
@@ -123,10 +126,12 @@ def examine(case: Case) -> Iterator[Finding]:
                 continue
             keys = grad_params(term.leaf) & moved(case, backward)
             change = _changed(case, one.value, keys)
+            if change is None and bounds is not None and bounds.share >= PLENTY:
+                change = _for_environment(case, keys)  # the way was lost in a buffer; the values tell
             if change is None:
                 continue
             if change.op in SQUASHES:
-                site = term.leaf.site
+                site = _scored(backward, term.leaf)
             elif (_bites(case, change) if bounds is None else bounds.share) < LEAST:
                 continue
             else:
@@ -136,6 +141,29 @@ def examine(case: Case) -> Iterator[Finding]:
                 found[site] = change, term.leaf, one, known | keys, times + 1
     for site, (change, leaf, _, some, times) in found.items():
         yield _finding(case, change, leaf, site, frozenset(some), times)
+
+
+def _for_environment(case: Case, keys: frozenset[int]) -> Node | None:
+    """The clip between the policy and what the environment was given."""
+    for step in list(case.env_steps)[-40:]:
+        change = _changed(case, step.action, keys) if step.action is not None else None
+        if change is not None and change.op not in SQUASHES:
+            return change
+    return None
+
+
+def _scored(backward: Backward, leaf: Node) -> Site | None:
+    """Where a value is scored: of a hand-written density that is a function of its own, where that is called."""
+    site = leaf.site
+    if site is None or leaf.op == "log_prob":
+        return site
+    network = next((one for one in leaf.walk(lambda one: one.grad) if heads(one)), None)
+    if network is None or network.site is None or network.site.function == site.function:
+        return site
+    lines = captures.called_at(site.file, site.function)
+    around = backward.loss.site.function if backward.loss.site is not None else ""
+    home = [line for line in lines if captures.function_at(site.file, line) == around]
+    return site.at((home or lines)[0]) if lines else site
 
 
 def _bites(case: Case, change: Node) -> float:
@@ -225,7 +253,7 @@ def _finding(case: Case, change: Node, leaf: Node, site: Site, keys: frozenset[i
         evidence["share at a bound"] = round(bounds.share, 4)
     return Finding(
         CODE,
-        "error" if bounds is None or bounds.share >= 0.05 else "warning",
+        "error" if bounds is None or bounds.share >= PLENTY else "warning",
         "The clipped action is scored, and the policy drew the unclipped one",
         site,
         "The density that scores this action knows nothing of the bounds: it was drawn without them. Where the clip "

@@ -29,10 +29,10 @@ def examine(case: Case) -> Iterator[Finding]:
         moved = terms.moved(case, backward) & backward.reached
         for term in terms.terms(backward.loss):
             heads = terms.heads(term.leaf)
-            if not heads & moved:
-                continue
+            if not heads & moved or heads not in fitted:
+                continue  # a network in a chain of its own outputs, unrolled in time, is no critic
             behind = terms.grad_params(term.leaf)
-            if heads in fitted and term.factors:  # of a discrete actor: its probabilities times the critic's values
+            if term.factors:  # of a discrete actor: its probabilities times the critic's values
                 behind = behind.union(*(terms.grad_params(one) for one in term.factors if canon(one.op) in PROBABLE))
             for own in alone.get(heads, ()):
                 actor = (behind - own) & moved

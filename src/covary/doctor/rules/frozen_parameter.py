@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
 
 from covary.doctor import copies
@@ -35,7 +36,7 @@ def examine(case: Case) -> Iterator[Finding]:
                 late.add(key)
     trained = frozenset(case.stepped)
     for site, keys in found.items():
-        if not any(len(case.shapes.get(key, ())) > 1 for key in keys):
+        if not any(len(case.shapes.get(key, ())) > 1 or math.prod(case.shapes.get(key, ())) >= 8 for key in keys):
             continue  # a scale or an offset alone is rather a constant on purpose
         optimizers = sorted({case.stepped[key].kind for key in keys})
         after = " although the loss had reached them before" if keys & late else ""
@@ -78,7 +79,7 @@ def _left_over(case: Case, key: int, events: list[Event]) -> Site | None:
     """The line that froze a parameter which was meant to learn; None where freezing it may well be meant.
 
     Meant to learn: its values are those it was born with, so that nobody ever trained it; or it is frozen anew at each
-    update, and the optimizer that trained it before goes on stepping it.
+    update, and the optimizer that trained it before goes on stepping it; or a later optimizer was given it by itself.
     """
     frozen = [event for event in events if not event.more]
     last_thaw = max((event.serial for event in events if event.more), default=-1)
@@ -89,10 +90,23 @@ def _left_over(case: Case, key: int, events: list[Event]) -> Site | None:
     steps = [step for step in case.steps if key in step.grads and step.serial > first.serial]
     if len(steps) < 3:
         return None
+    if _asked_for(case, key, first.serial):
+        return _line(case, first)
     if _reached_before(case, key, first.serial):
         anew = len({event.serial for event in since}) > 1
         return _line(case, first) if anew and key in steps[-1].grads else None
     return _line(case, first) if _as_born(case, key, steps[0].serial) else None
+
+
+def _asked_for(case: Case, key: int, since: int) -> bool:
+    """Whether an optimizer that was made later has a group for nothing but what had been frozen by then."""
+    frozen = {
+        event.what
+        for event in case.events
+        if event.kind == "requires_grad" and not event.more and not _learns(case, event.what)
+    }
+    return any(key in group and group <= frozen for one in case.optimizers if one.serial > since
+               for group in one.groups if len(one.groups) > 1)  # fmt: skip
 
 
 def _as_born(case: Case, key: int, until: int) -> bool:
@@ -107,7 +121,11 @@ def _as_born(case: Case, key: int, until: int) -> bool:
             return False
     written = [event.more for event in (*weights.early, *case.events) if event.kind == "write" and event.what == key]
     whole = [node for node in written if node.serial < until and node.shape == case.shapes.get(key)]  # no padding row
-    return bool(whole) and copies.origin(whole[-1], key, -1).random
+    if written:
+        return bool(whole) and copies.origin(whole[-1], key, -1).random
+    parameter, optimizer = case.param(key), case.stepped[key]  # nn.Parameter(torch.randn(…)), frozen at a later stage
+    later = any(event.serial > optimizer.serial for event in case.events if event.kind == "requires_grad" and event.what == key)
+    return later and parameter is not None and parameter.numel() > 1 and bool(parameter.detach().float().std() > 0)
 
 
 def _line(case: Case, event: Event) -> Site | None:

@@ -32,6 +32,7 @@ HOW = {
     "as_tensor": "a tensor that is made from values is a constant: it has their values and not their history",
     "argmax": "an index does not change when the scores change a little: there is no gradient through argmax",
     "one_hot": "a one-hot code is made of indices, which have no gradient",
+    "autograd.grad": "without create_graph=True a derivative has its value and no history",
     "sample": "`.sample()` draws without a gradient",
     "multinomial": "`multinomial` draws indices, which have no gradient",
 }  # fmt: skip
@@ -42,6 +43,7 @@ FIX = {
     "tolist": "Keep the tensor: collect the tensors themselves and join them with torch.stack(…).",
     "tensor": "Join the tensors with torch.stack(list) or torch.cat(list); torch.tensor(…) is for constants.",
     "as_tensor": "Join the tensors with torch.stack(list) or torch.cat(list); torch.as_tensor(…) is for constants.",
+    "autograd.grad": "(g,) = torch.autograd.grad(y.sum(), x, create_graph=True)",
     "argmax": "Use log_prob of a sampled action, a softmax, or F.gumbel_softmax(logits, hard=True).",
 }  # fmt: skip
 

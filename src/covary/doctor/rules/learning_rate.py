@@ -17,6 +17,7 @@ RANK = 58
 EXPLAINS: frozenset[str] = frozenset()
 TINY = 1e-6  # a learning rate above this is nobody's slip
 STILL = 3e-7  # of the largest weight: what a step must move to count; float32 itself ends at 6e-8
+DELIBERATE = 1e-7  # of one group of several
 LEAST = 6  # steps before anything is said
 
 
@@ -31,6 +32,8 @@ def examine(case: Case) -> Iterator[Finding]:
         for first, keys in groups.items():
             if first == 0.0 and len(groups) > 1:
                 continue  # a group that is held still beside others that learn
+            if DELIBERATE <= first and max(groups) >= 100 * first:
+                continue  # fine-tuned beside others that learn: small, and meant
             steps = [step for step in all_steps if any(step.grads.get(key) for key in keys)]
             if len(steps) >= LEAST:
                 around = case.weights.around.get(number, [])

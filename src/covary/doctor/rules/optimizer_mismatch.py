@@ -49,7 +49,7 @@ def examine(case: Case) -> Iterator[Finding]:
         times = sum(bool(one.reached & group) for one in case.backwards)
         yield Finding(
             CODE,
-            "error",
+            "error" if told.certain else "warning",
             f"{len(group)} parameters are trained by the loss and held by no optimizer",
             told.site,
             f"{times} backward calls computed gradients for them, and no optimizer ever steps them, so they keep their "
@@ -102,7 +102,7 @@ def _explain(case: Case, weights: Weights, lost: frozenset[int]) -> tuple[frozen
         later = frozenset(key for key in lost if weights.born.get(key, (0,))[0] > optimizer.serial)
         together = [keys for keys in weights.trees if keys & later and keys & case.stepped.keys()]
         group = later & together[0] if together else later if idle >= set(optimizer.params) else frozenset()
-        if idle and group:
+        if group and (idle or (together and optimizer.steps >= LEAST)):
             return group, _swapped(case, weights, optimizer, group, idle)
     for loose in weights.loose:
         group = loose.keys & lost
@@ -291,7 +291,25 @@ def _part(case: Case, weights: Weights, lost: frozenset[int]) -> tuple[frozenset
             f"This optimizer was given {', '.join(given)} of `{tree.kind}`, and not {', '.join(missing)}.",
             f"{optimizer.kind}(network.parameters(), …)",
         )
-    return lost, None
+    return _left_out(case, weights, lost - loaded) or (lost, None)
+
+
+def _left_out(case: Case, weights: Weights, lost: frozenset[int]) -> tuple[frozenset[int], Told] | None:
+    """A whole network, as new as the others, that an optimizer over a list of several was not given."""
+    whole = [keys for keys in weights.trees if not any(keys < other for other in weights.trees)]
+    missing = [keys for keys in whole if keys <= lost]
+    for optimizer in case.optimizers:
+        given = [keys for keys in whole if keys <= set(optimizer.params)]
+        if optimizer.steps < LEAST or len(given) < 2 or not missing:
+            continue
+        group = frozenset[int]().union(*missing)
+        return group, Told(
+            optimizer.site,
+            f"This optimizer was given {len(given)} networks of those that the loss goes through, and not this one.",
+            f"{optimizer.kind}([*first.parameters(), *second.parameters(), …], …)",
+            certain=False,
+        )
+    return None
 
 
 def _is_upstream(case: Case, key: int, stepped: frozenset[int] | set[int]) -> bool:

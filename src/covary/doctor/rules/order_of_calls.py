@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator
 
 from covary.doctor.case import Backward, Case, Optimizer, Step
 from covary.doctor.findings import Finding
 from covary.doctor.order import Moment, by_hand, lives, uncalled
-from covary.doctor.sites import Site, tree
+from covary.doctor.sites import Site, text, tree
 
 CODE = "order-of-calls"
 RANK = 12
@@ -98,7 +100,19 @@ def _line(life: list[Moment]) -> tuple[Site, bool] | None:
 def _beside(zero: Moment, *others: Moment) -> Site | None:
     """The line that erases, in the function where the others are called: it may be a helper's that does it."""
     functions = {(one.site.file, one.site.function) for one in others if one.site is not None}
-    return next((site for site in zero.event.stack if (site.file, site.function) in functions), zero.site)
+    stack = zero.event.stack
+    depth = next((i for i, site in enumerate(stack) if (site.file, site.function) in functions), None)
+    if depth is None:
+        return zero.site
+    for i, (inner, outer) in enumerate(itertools.pairwise(stack[: depth + 1])):
+        if not _names(outer, inner.function):
+            return stack[i]  # a hook: it was put in its place where it was made, not where hooks are called
+    return stack[depth]
+
+
+def _names(site: Site, function: str) -> bool:
+    """Whether a call of a function stands in a line by the function's own name."""
+    return function.startswith("__") or re.search(rf"\b{re.escape(function)}\b", text(site.file, site.line)) is not None
 
 
 # ------------------------------------------------------------------------------------- an optimizer that never steps

@@ -76,6 +76,9 @@ def examine(case: Case) -> Iterator[Finding]:
                     continue
                 if _is_log(source) or (advantage and not other.grad):
                     hits[reducer.site.place].append((reducer, source, node, case.before(source)))
+        for node in nodes:
+            if node.op in PRODUCTS and (reducer := _averaged_along(node)) is not None and _linear(node, after):
+                hits[reducer.site.place].append((reducer, _source(reducer), node, case.before(reducer)))  # type: ignore[union-attr]
         for many in times.values():
             node, reducer, _ = many[0]
             source = _source(reducer)
@@ -87,6 +90,23 @@ def examine(case: Case) -> Iterator[Finding]:
         keys = frozenset().union(*(one[3] for one in found)) & case.stepped.keys()
         if keys:
             yield _finding(case, found, keys)
+
+
+def _averaged_along(product: Node) -> Node | None:
+    """A mean of log-probabilities (T, N) along one dimension, (T, 1), that meets advantages of the full shape (T, N).
+
+    A sum in its place may be meant: of a trajectory's log-probabilities, times each of its rewards."""
+    for one, other in (product.args, product.args[::-1]) if len(product.args) == 2 else ():
+        if type(one) is not Node or type(other) is not Node or not one.grad or other.grad or len(other.shape) < 2:
+            continue
+        if len(one.shape) == len(other.shape) and one.shape == other.shape:
+            continue
+        for node in islice(one.walk(lambda below: below.grad and below.op in PLAIN), 20):
+            if node.op in ("mean", "nanmean") and node.site is not None and math.prod(node.shape) > 1:
+                source = _source(node)
+                if source.shape == other.shape and _is_log(source):
+                    return node
+    return None
 
 
 def _varies(other: Any) -> bool:

@@ -54,12 +54,13 @@ def _drawn(case: Case, backward: Backward) -> Iterator[tuple[Node, frozenset[int
         judge = heads(term.leaf)
         if any(factor.grad and grad_params(factor) & keys for factor in term.factors) or judge & keys:
             continue
-        if not judge and not (alone and canon(term.leaf.op) not in ("log_prob", "entropy")):
+        if not judge and canon(term.leaf.op) in ("log_prob", "entropy"):
             continue
         reached = grad_params(term.leaf, DRAWS) if term.leaf.grad else frozenset()
         for draw in _draws(term.leaf, keys):
             behind = (case.before(draw) & keys) - reached
-            if behind and id(draw) not in seen and (judge or behind <= case.starved or case.raised is not None):
+            lost = behind & case.starved
+            if behind and id(draw) not in seen and (judge or lost or case.raised is not None):
                 seen.add(id(draw))
                 yield draw, behind
 

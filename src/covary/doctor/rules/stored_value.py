@@ -179,9 +179,9 @@ def _stored(core: Node) -> Iterator[tuple[str, Node, list[Node]]]:
             yield "value", leaf, [*path, core]
         return
     oldest: dict[Site | None, Term] = {}
-    for term in terms(core, anyhow, 800):
+    for term in terms(core, anyhow, 20_000, once=True):
         one = score(term)
-        if one is not None and not one.entropy:
+        if one is not None and not one.entropy and term.factors:
             known = oldest.setdefault(term.leaf.site, term)
             if term.leaf.serial < known.leaf.serial:
                 oldest[term.leaf.site] = term

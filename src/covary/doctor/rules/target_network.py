@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import bisect
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -59,7 +61,7 @@ def examine(case: Case) -> Iterator[Finding]:
     if case.weights is None or not case.steps:
         return
     told: set[int] = set()
-    for finding in (*_shares_storage(case), *_same_object(case)):
+    for finding in (*_shares_storage(case), *_same_object(case), *_onto_itself(case)):
         if not finding.keys & told:
             told |= finding.keys
             yield finding
@@ -195,6 +197,33 @@ def _same_object(case: Case) -> Iterator[Finding]:
                     return
 
 
+def _onto_itself(case: Case) -> Iterator[Finding]:
+    """Parameters that learn are copied onto themselves: what was to be their target is they themselves."""
+    steps = [step.serial for step in case.steps]
+    found: dict[Site, set[int]] = {}
+    for event in case.events:
+        if event.kind == "write" and event.site is not None and case.strength.get(event.what, 0.0) > 0:
+            i = bisect.bisect(steps, event.serial)
+            mix = copies.weights_of(event.more, steps[i - 1] if i else 0)
+            if mix is not None and list(mix) == [event.what] and math.isclose(mix[event.what], 1.0, rel_tol=1e-6):
+                found.setdefault(event.site, set()).add(event.what)
+    for site, keys in found.items():
+        if sum(_bootstraps(case, one.loss, frozenset(keys)) for one in case.backwards[-12:]) < 2:
+            continue
+        yield Finding(
+            CODE,
+            "error",
+            "The target network is the online network",
+            captures.aliased(site) or site,
+            f"Line {site.line} copies {case.name(min(keys))} onto itself: the target that it keeps up has no values of "
+            "its own. Each step moves the target too.",
+            "target = copy.deepcopy(online)",
+            case.named(keys),
+            {"copied at": str(site)},
+            keys=frozenset(keys),
+        )
+
+
 def _role(case: Case, call: Call) -> str | None:
     """Whether what a call returned got a gradient from a loss, or only entered one as a constant."""
     entered = 0
@@ -294,6 +323,8 @@ def _mixed_in_vain(case: Case, keys: frozenset[int], twin: frozenset[int]) -> Si
 
 def _may_follow_yet(case: Case, keys: frozenset[int], made: tuple[Site, ...]) -> bool:
     """Whether there is code that could copy into the target and has not come to run."""
+    if not all(one.ours for one in case.optimizers if one.steps):
+        return True  # a library trains, in its own time
     run = {
         site.place for e in (*case.events, *case.weights.early) for site in (*e.stack, *((e.site,) if e.site else ()))
     }

@@ -31,7 +31,7 @@ def examine(case: Case) -> Iterator[Finding]:
         moved = terms.moved(case, backward)
         if not moved:
             continue
-        for node, keys in _targets(backward, moved):
+        for node, keys in _targets(case, backward, moved):
             if node.site is not None:
                 targets[node.site.place].append((node, keys))
         for node, keys in _advantages(backward, moved):
@@ -47,7 +47,7 @@ def examine(case: Case) -> Iterator[Finding]:
 # ----------------------------------------------------------------------------------------- targets of a regression
 
 
-def _targets(backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Node, frozenset[int]]]:
+def _targets(case: Case, backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Node, frozenset[int]]]:
     """Where a bootstrapped target with a gradient is formed, and the parameters that it moves."""
     for parts in _differences(backward.loss):
         plain = [one for one in parts if terms.heads(one.leaf) and not one.factors and not _discount(one)]
@@ -57,7 +57,7 @@ def _targets(backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Node, 
                 continue
             if not any(other.sign == -one.sign and other.leaf.grad and _another(other, one) for other in plain):
                 continue
-            formed = _formed(one)
+            formed = _formed(case, one)
             keys = terms.grad_params(one.leaf) & moved & backward.reached
             if formed is not None and keys and _moves_itself(one, plain, keys):
                 yield formed, keys
@@ -93,12 +93,14 @@ def _another(other: Term, one: Term) -> bool:
     return above[0] is not None and above[1] is not None and above[0] is not above[1]
 
 
-def _formed(one: Term) -> Node | None:
-    """The sum of the discounted value and something without a gradient: a reward."""
-    for node in one.path():
-        if node is not one.leaf and _adds_constant(node):
+def _formed(case: Case, one: Term) -> Node | None:
+    """The sum of the discounted value and something without a gradient: a reward, rather than another network's value."""
+    sums = [node for node in one.path() if node is not one.leaf and _adds_constant(node)]
+    for node in sums:
+        free = [other for other in node.args[:2] if type(other) is not Node or not other.grad]
+        if any(type(other) is not Node or not case.carried(other) for other in free):
             return node
-    return None
+    return sums[0] if sums else None
 
 
 def _adds_constant(node: Node, depth: int = 0) -> bool:

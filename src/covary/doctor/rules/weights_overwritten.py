@@ -19,6 +19,7 @@ CODE = "weights-overwritten"
 RANK = 22
 EXPLAINS = frozenset({"target-network", "learning-rate", "missing-zero-grad", "std-collapse"})
 LEAST = 3  # times that it happens between two steps of the same optimizer
+OFTEN = 6  # times that the same later copy comes back
 KINDS = {
     "old": "by values that they had before",
     "fresh": "by new initial values",
@@ -129,9 +130,11 @@ def _is_fault(case: Case, kind: str, undone: Undone) -> bool:
     if kind == "fresh":
         return times >= LEAST and bool(kept) and kept[len(kept) // 2] < 0.5
     if kind == "old":
-        # a copy from before the first step; a later one may be the best so far, to which a run goes back now and then
+        # a copy from before the first step; a later one may be the best so far, to which a run goes back now and then,
+        # but not again and again to the very same
         same = all(np.array_equal(first, one) for key, first in undone.first.items() for one in undone.values[key])
-        return times >= LEAST and same and bool(undone.first)
+        again = all(np.array_equal(many[0], one) for many in undone.values.values() for one in many)
+        return bool(undone.first) and ((same and times >= LEAST) or (again and times >= OFTEN))
     if _follows(case, undone):
         return times >= LEAST and lost
     target = any(case.before(one.loss) & undone.others for one in case.backwards[-30:])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding, Severity
-from covary.doctor.sites import Site
+from covary.doctor.sites import Site, statement
 from covary.doctor.terms import (
     SELECT,
     Term,
@@ -45,7 +47,7 @@ class Verdicts:
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    if any(event.kind == "gradient written" and event.more in ("neg_", "neg") for event in case.events):
+    if any(_negates(event.site) for event in case.events if event.kind == "gradient written"):
         return
     verdicts: dict[tuple[str, frozenset[int]], Verdicts] = {}
     critics: dict[frozenset[int], int] = {}
@@ -62,6 +64,16 @@ def examine(case: Case) -> Iterator[Finding]:
         if kind == "actor" and (any(not keys & other for other in right) or speaks_of_rivals(some.site.file)):
             continue  # two players, one against the other
         yield _finding(case, kind, some)
+
+
+@functools.lru_cache(maxsize=64)
+def _negates(site: Site | None) -> bool:
+    """Whether a line that writes gradients turns them round: it climbs."""
+    found = statement(site.file, site.line) if site is not None else None
+    if found is None:
+        return False
+    minus = any(isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) for node in ast.walk(found))
+    return minus or "neg" in ast.unparse(found)
 
 
 def _judge(
