@@ -44,19 +44,19 @@ def listeners(case: Case, when: str = "LISTENS") -> dict[str, list[Callable[...,
 
 def examine(case: Case, troubles: list[str] | None = None) -> list[Finding]:
     """All findings, the root cause first, consequences folded away."""
-    found: list[tuple[int, int, Finding, Any]] = []
-    for rule in all_rules():
+    found: list[tuple[Finding, ModuleType]] = []
+    for rule in all_rules():  # by rank, the causes first
         try:
-            for finding in rule.examine(case):
-                found.append((ORDER[finding.severity], rule.RANK, finding, rule.EXPLAINS))
+            found += [(finding, rule) for finding in rule.examine(case)]
         except Exception as error:
             if troubles is not None:
                 troubles.append(f"rule {rule.CODE}: {type(error).__name__}: {error}")
-    found.sort(key=lambda one: one[:2])
-    kept: list[tuple[Finding, Any]] = []
-    for _, _, finding, explains in found:
-        if not any(_explained(finding, by, codes) for by, codes in kept):
-            kept.append((finding, explains))
+    kept: list[tuple[Finding, ModuleType]] = []
+    for finding, rule in sorted(found, key=lambda one: (one[1].RANK, ORDER[one[0].severity])):
+        if not any(_explained(finding, by, other.EXPLAINS) for by, other in kept):
+            kept.append((finding, rule))
+    kept = [one for one in kept if not any(_explained(one[0], by, other.EXPLAINS) for by, other in kept if by is not one[0])]
+    kept.sort(key=lambda one: (ORDER[one[0].severity], one[1].RANK))
     return [finding for finding, _ in kept]
 
 

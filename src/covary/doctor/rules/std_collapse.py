@@ -36,6 +36,7 @@ THROUGH = VIEWS | words("""
 """)
 COLLAPSED = 2e-3  # of what it was at first
 COLLAPSED_IN_SPITE = 1e-5  # of an entropy bonus
+COLLAPSED_UNUSED = 1e-4  # in itself, of a scale that nothing is drawn with
 EXPLODED = 30.0
 
 
@@ -181,10 +182,12 @@ def examine(case: Case) -> Iterator[Finding]:
     held_up = _with_bonus(case)
     for one in case.memory.get(CODE, {}).values():
         keys = one.keys & held
-        if not one.sampled or not keys or len(one.smallest) < 8 or one.updates[-1] - one.updates[0] < 20:
+        if not keys or len(one.smallest) < 8 or one.updates[-1] - one.updates[0] < 20:
             continue
         fall, rise = _change(one.smallest), _change(one.largest)
         last_low, last_high = _typical(one.smallest[-3:]), _typical(one.largest[-3:])
+        if not one.sampled and (one.bounded or last_low > math.log(COLLAPSED_UNUSED)):
+            continue  # a likelihood alone, where the data may be as exact as that
         if last_low <= math.log(1e-2) and (
             fall <= math.log(COLLAPSED_IN_SPITE if one.keys & held_up else COLLAPSED) or _touches_zero(one)
         ):

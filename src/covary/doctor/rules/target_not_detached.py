@@ -34,7 +34,7 @@ def examine(case: Case) -> Iterator[Finding]:
         for node, keys in _targets(case, backward, moved):
             if node.site is not None:
                 targets[node.site.place].append((node, keys))
-        for node, keys in _advantages(backward, moved):
+        for node, keys in _advantages(case, backward, moved):
             if node.site is not None:
                 advantages[node.site.place].append((node, keys))
     for place, hits in sorted(targets.items(), key=lambda item: item[1][0][0].serial):
@@ -135,7 +135,7 @@ def _says_residual(file: str) -> bool:
 # -------------------------------------------------------------------------------------- advantages of an actor's loss
 
 
-def _advantages(backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Node, frozenset[int]]]:
+def _advantages(case: Case, backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Node, frozenset[int]]]:
     """Where an advantage with a gradient is formed that weighs a log-probability, and the parameters that it moves."""
     for term in terms.terms(backward.loss):
         if not term.factors or terms.score(term) is None:
@@ -153,7 +153,7 @@ def _advantages(backward: Backward, moved: frozenset[int]) -> Iterator[tuple[Nod
                     or any(canon(node.op) not in PLAIN for node in one.path() if node is not one.leaf)
                 ):
                     continue
-                yield _formed(one) or _product(term, factor) or factor, keys
+                yield _formed(case, one) or _product(term, factor) or factor, keys
 
 
 def _product(term: Term, factor: Node) -> Node | None:
