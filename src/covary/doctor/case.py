@@ -17,9 +17,39 @@ from covary.doctor.trail import Node, Trail
 
 # what is made of a value by these tells which, or how large a thing, and no longer how much
 CHOICES = frozenset(
-    "sample rsample argmax argmin multinomial bernoulli one_hot zeros_like ones_like empty_like full_like rand_like "
-    "randn_like randint_like lt gt le ge eq ne isin nonzero sign searchsorted bucketize argsort normal "
-    "numpy.argmax numpy.argmin len bool".split()
+    [
+        "sample",
+        "rsample",
+        "argmax",
+        "argmin",
+        "multinomial",
+        "bernoulli",
+        "one_hot",
+        "zeros_like",
+        "ones_like",
+        "empty_like",
+        "full_like",
+        "rand_like",
+        "randn_like",
+        "randint_like",
+        "lt",
+        "gt",
+        "le",
+        "ge",
+        "eq",
+        "ne",
+        "isin",
+        "nonzero",
+        "sign",
+        "searchsorted",
+        "bucketize",
+        "argsort",
+        "normal",
+        "numpy.argmax",
+        "numpy.argmin",
+        "len",
+        "bool",
+    ]
 )
 
 

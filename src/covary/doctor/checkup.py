@@ -13,7 +13,7 @@ from torch import nn
 from covary.doctor import report, rules
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
-from covary.doctor.watch import Watch
+from covary.doctor.watching.watch import Watch
 
 
 class Checkup:

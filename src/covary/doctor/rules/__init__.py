@@ -19,7 +19,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 from covary.doctor.case import Case
 from covary.doctor.findings import ORDER, Finding
@@ -55,7 +54,9 @@ def examine(case: Case, troubles: list[str] | None = None) -> list[Finding]:
     for finding, rule in sorted(found, key=lambda one: (one[1].RANK, ORDER[one[0].severity])):
         if not any(_explained(finding, by, other.EXPLAINS) for by, other in kept):
             kept.append((finding, rule))
-    kept = [one for one in kept if not any(_explained(one[0], by, other.EXPLAINS) for by, other in kept if by is not one[0])]
+    kept = [
+        one for one in kept if not any(_explained(one[0], by, other.EXPLAINS) for by, other in kept if by is not one[0])
+    ]
     kept.sort(key=lambda one: (ORDER[one[0].severity], one[1].RANK))
     return [finding for finding, _ in kept]
 

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
-from covary.doctor.paths import VIEWS, base, consumers, layer_before, operands, same_statement, some_backwards, words
+from covary.doctor.reading.paths import (
+    VIEWS,
+    base,
+    consumers,
+    layer_before,
+    operands,
+    same_statement,
+    some_backwards,
+    words,
+)
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from covary.doctor import captures
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
-from covary.doctor.sites import Site
-from covary.doctor.terms import (
+from covary.doctor.reading import captures
+from covary.doctor.reading.terms import (
     EXTREME,
     SELECT,
     Score,
@@ -28,6 +27,7 @@ from covary.doctor.terms import (
     terms,
     words,
 )
+from covary.doctor.sites import Site
 from covary.doctor.trail import Node
 
 CODE = "clipped-action"

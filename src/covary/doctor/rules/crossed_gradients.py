@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from covary.doctor import terms
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
-from covary.doctor.paths import words
-from covary.doctor.terms import canon
+from covary.doctor.reading import terms
+from covary.doctor.reading.paths import words
+from covary.doctor.reading.terms import canon
 from covary.doctor.trail import Node
 
 CODE = "crossed-gradients"

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from covary.doctor import bootstraps, flags, sites
-from covary.doctor.bootstraps import Bootstrap, Group
+from covary.doctor import sites
 from covary.doctor.case import Case
-from covary.doctor.endings import GOES_ON, TERMINAL, Outcomes, stepping
 from covary.doctor.findings import Finding
+from covary.doctor.reading import bootstraps, flags, masks
+from covary.doctor.reading.bootstraps import Bootstrap, Group
 from covary.doctor.sites import Site
+from covary.doctor.watching.endings import GOES_ON, TERMINAL, Outcomes, stepping
 
 CODE = "done-mask"
 RANK = 44
 EXPLAINS: frozenset[str] = frozenset({"truncation"})
-LISTENS = bootstraps.LISTENS
+LISTENS = masks.LISTENS
 
 
 def examine(case: Case) -> Iterator[Finding]:

@@ -6,9 +6,9 @@ import ast
 import math
 from collections.abc import Iterator
 
-from covary.doctor import copies
 from covary.doctor.case import Case, Event
 from covary.doctor.findings import Finding
+from covary.doctor.reading import copies
 from covary.doctor.sites import Site, statement, text
 
 CODE = "frozen-parameter"
@@ -124,7 +124,9 @@ def _as_born(case: Case, key: int, until: int) -> bool:
     if written:
         return bool(whole) and copies.origin(whole[-1], key, -1).random
     parameter, optimizer = case.param(key), case.stepped[key]  # nn.Parameter(torch.randn(…)), frozen at a later stage
-    later = any(event.serial > optimizer.serial for event in case.events if event.kind == "requires_grad" and event.what == key)
+    later = any(
+        event.serial > optimizer.serial for event in case.events if event.kind == "requires_grad" and event.what == key
+    )
     return later and parameter is not None and parameter.numel() > 1 and bool(parameter.detach().float().std() > 0)
 
 

@@ -6,11 +6,11 @@ import ast
 import math
 from collections.abc import Iterator
 
-from covary.doctor import captures, literals
 from covary.doctor.case import Case, Optimizer, Step
 from covary.doctor.findings import Finding
+from covary.doctor.reading import captures, literals
 from covary.doctor.sites import Site, tree
-from covary.doctor.weights import Around
+from covary.doctor.watching.weights import Around
 
 CODE = "learning-rate"
 RANK = 58
@@ -32,7 +32,7 @@ def examine(case: Case) -> Iterator[Finding]:
         for first, keys in groups.items():
             if first == 0.0 and len(groups) > 1:
                 continue  # a group that is held still beside others that learn
-            if DELIBERATE <= first and max(groups) >= 100 * first:
+            if first >= DELIBERATE and max(groups) >= 100 * first:
                 continue  # fine-tuned beside others that learn: small, and meant
             steps = [step for step in all_steps if any(step.grads.get(key) for key in keys)]
             if len(steps) >= LEAST:

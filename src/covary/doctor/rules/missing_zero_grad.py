@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Case, Optimizer
 from covary.doctor.findings import Finding
-from covary.doctor.order import Moment, lives, uncalled
+from covary.doctor.reading.order import Moment, lives, uncalled
 from covary.doctor.sites import Site
 
 CODE = "missing-zero-grad"

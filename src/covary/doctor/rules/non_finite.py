@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from covary.doctor import aftermath
 from covary.doctor.case import Backward, Case, Step
 from covary.doctor.findings import Finding
-from covary.doctor.paths import consumers, words
+from covary.doctor.reading.paths import consumers, words
 from covary.doctor.rules import std_collapse
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node
+from covary.doctor.watching import aftermath
 
 CODE = "non-finite"
 RANK = 10

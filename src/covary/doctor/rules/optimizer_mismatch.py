@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from covary.doctor import captures
 from covary.doctor.case import Backward, Case, Event, Optimizer
 from covary.doctor.findings import Finding
-from covary.doctor.order import by_hand
-from covary.doctor.sites import Site
+from covary.doctor.reading import captures
+from covary.doctor.reading.order import by_hand
+from covary.doctor.sites import Site, first_own
 from covary.doctor.trail import Node
-from covary.doctor.weights import Weights, first_own
+from covary.doctor.watching.weights import Weights
 
 CODE = "optimizer-mismatch"
 RANK = 16

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Backward, Case, Optimizer, Step
 from covary.doctor.findings import Finding
-from covary.doctor.order import Moment, by_hand, lives, uncalled
+from covary.doctor.reading.order import Moment, by_hand, lives, uncalled
 from covary.doctor.sites import Site, text, tree
 
 CODE = "order-of-calls"

@@ -12,7 +12,7 @@ import torch
 
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
-from covary.doctor.paths import VIEWS, consumers, operands, some_backwards, words
+from covary.doctor.reading.paths import VIEWS, consumers, operands, some_backwards, words
 from covary.doctor.trail import Node
 
 CODE = "reduced-log-prob"

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
-from covary.doctor.sites import Site
-from covary.doctor.terms import (
+from covary.doctor.reading.terms import (
     Score,
     Term,
     canon,
@@ -20,8 +19,9 @@ from covary.doctor.terms import (
     terms,
     words,
 )
+from covary.doctor.reading.worth import origins
+from covary.doctor.sites import Site
 from covary.doctor.trail import Node
-from covary.doctor.worth import origins
 
 CODE = "rsample-in-score"
 RANK = 36

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding
+from covary.doctor.reading.terms import canon, examined, grad_params, heads, moved, score, terms, uncut, words
 from covary.doctor.sites import Site
-from covary.doctor.terms import canon, examined, grad_params, heads, moved, score, terms, uncut, words
 from covary.doctor.trail import Node
 
 CODE = "sample-not-rsample"
@@ -48,7 +48,6 @@ def _drawn(case: Case, backward: Backward) -> Iterator[tuple[Node, frozenset[int
             return  # a weighed log-probability: here `sample` is right
         if canon(term.leaf.op) == "log_prob" and term.factors:
             return
-    alone = not backward.reached & keys  # nothing in this loss reaches the policy
     seen: set[int] = set()
     for term in found:
         judge = heads(term.leaf)

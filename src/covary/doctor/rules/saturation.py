@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from covary.doctor.activations import Record, record, without_gradient
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
+from covary.doctor.reading.activations import Record, record, without_gradient
 from covary.doctor.trail import Node
 
 CODE = "saturation"

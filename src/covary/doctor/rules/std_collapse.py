@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from covary.doctor import semantics
 from covary.doctor.case import Case
 from covary.doctor.findings import Finding
-from covary.doctor.paths import VIEWS, layer_before, some_backwards, words
+from covary.doctor.reading.paths import VIEWS, layer_before, some_backwards, words
 from covary.doctor.sites import Site
 from covary.doctor.trail import Node
+from covary.doctor.watching import semantics
 
 CODE = "std-collapse"
 RANK = 56

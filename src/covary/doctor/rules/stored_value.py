@@ -10,9 +10,7 @@ from typing import Any
 
 from covary.doctor.case import Backward, Case, Optimizer
 from covary.doctor.findings import Finding
-from covary.doctor.rules.graph_cut import cuts_below
-from covary.doctor.sites import Site, stack
-from covary.doctor.terms import (
+from covary.doctor.reading.terms import (
     REDUCE,
     SELECT,
     SQUARED,
@@ -29,6 +27,8 @@ from covary.doctor.terms import (
     terms,
     words,
 )
+from covary.doctor.rules.graph_cut import cuts_below
+from covary.doctor.sites import Site, stack
 from covary.doctor.trail import Node
 
 CODE = "stored-value"

@@ -8,13 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from covary.doctor import captures, copies
 from covary.doctor.case import Case, Event
 from covary.doctor.findings import Finding
-from covary.doctor.paths import VIEWS
+from covary.doctor.reading import captures, copies
+from covary.doctor.reading.paths import VIEWS
 from covary.doctor.sites import Site, tree
 from covary.doctor.trail import Node
-from covary.doctor.weights import Call
+from covary.doctor.watching.weights import Call
 
 CODE = "target-network"
 RANK = 24

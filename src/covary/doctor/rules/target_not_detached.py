@@ -7,12 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from covary.doctor import terms
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding, Severity
-from covary.doctor.paths import words
+from covary.doctor.reading import terms
+from covary.doctor.reading.paths import words
+from covary.doctor.reading.terms import Term, canon
 from covary.doctor.sites import Site
-from covary.doctor.terms import Term, canon
 from covary.doctor.trail import Node
 
 CODE = "target-not-detached"
@@ -94,7 +94,7 @@ def _another(other: Term, one: Term) -> bool:
 
 
 def _formed(case: Case, one: Term) -> Node | None:
-    """The sum of the discounted value and something without a gradient: a reward, rather than another network's value."""
+    """The sum of the discounted value and something without a gradient: a reward rather than a network's value."""
     sums = [node for node in one.path() if node is not one.leaf and _adds_constant(node)]
     for node in sums:
         free = [other for other in node.args[:2] if type(other) is not Node or not other.grad]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from covary.doctor import bootstraps, flags
-from covary.doctor.bootstraps import Group
 from covary.doctor.case import Case
-from covary.doctor.endings import GOES_ON, LIMIT
 from covary.doctor.findings import Finding, Severity
-from covary.doctor.flags import Said
+from covary.doctor.reading import bootstraps, flags
+from covary.doctor.reading.bootstraps import Group
+from covary.doctor.reading.flags import Said
 from covary.doctor.sites import Site
+from covary.doctor.watching.endings import GOES_ON, LIMIT
 
 CODE = "truncation"
 RANK = 46

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from covary.doctor import captures, copies
 from covary.doctor.case import Case, Event, Optimizer
-from covary.doctor.copies import Origin
 from covary.doctor.findings import Finding
-from covary.doctor.sites import Site, statement
-from covary.doctor.weights import Around, first_own
+from covary.doctor.reading import captures, copies
+from covary.doctor.reading.copies import Origin
+from covary.doctor.sites import Site, first_own, statement
+from covary.doctor.watching.weights import Around
 
 CODE = "weights-overwritten"
 RANK = 22

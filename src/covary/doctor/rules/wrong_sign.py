@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from covary.doctor.case import Backward, Case
 from covary.doctor.findings import Finding, Severity
-from covary.doctor.sites import Site, statement
-from covary.doctor.terms import (
+from covary.doctor.reading.terms import (
     SELECT,
     Term,
     canon,
@@ -26,8 +25,9 @@ from covary.doctor.terms import (
     terms,
     words,
 )
+from covary.doctor.reading.worth import called, origins, pays, points, speaks_of_rivals
+from covary.doctor.sites import Site, statement
 from covary.doctor.trail import Node
-from covary.doctor.worth import called, origins, pays, points, speaks_of_rivals
 
 CODE = "wrong-sign"
 RANK = 48

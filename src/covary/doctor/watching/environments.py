@@ -20,9 +20,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from covary.doctor.case import EnvStep
-from covary.doctor.endings import Outcomes, stepping
 from covary.doctor.sites import is_users
 from covary.doctor.trail import Node, plain
+from covary.doctor.watching.endings import Outcomes, stepping
 
 
 class Environments:
@@ -114,10 +114,10 @@ class Environments:
         @functools.wraps(original)
         def step(env: Any, *args: Any, **kwargs: Any) -> Any:
             watch = self.watch
-            if self.depth or not watch._mine():
+            if self.depth or not watch.mine():
                 result = original(env, *args, **kwargs)
-                if self.depth and watch._mine():
-                    watch._safely(self._inner, result)
+                if self.depth and watch.mine():
+                    watch.safely(self._inner, result)
                 return result
             if not watch.trail.open:
                 return original(env, *args, **kwargs)
@@ -129,7 +129,7 @@ class Environments:
                 )
             finally:
                 self.depth -= 1
-            watch._safely(self._note, env, args or tuple(kwargs.values()), result)
+            watch.safely(self._note, env, args or tuple(kwargs.values()), result)
             return self._paid(result)
 
         step._covary = True  # type: ignore[attr-defined]
@@ -148,12 +148,12 @@ class Environments:
         @functools.wraps(original)
         def reset(env: Any, *args: Any, **kwargs: Any) -> Any:
             watch = self.watch
-            outermost = not self.depth and watch._mine() and watch.trail.open
+            outermost = not self.depth and watch.mine() and watch.trail.open
             if outermost:
-                watch._safely(self._note_reset, env)
+                watch.safely(self._note_reset, env)
             result = original(env, *args, **kwargs)
             if outermost:
-                watch._safely(self.outcomes.begun, self._number(env), result)
+                watch.safely(self.outcomes.begun, self._number(env), result)
             return result
 
         reset._covary = True  # type: ignore[attr-defined]
@@ -178,12 +178,12 @@ class Environments:
         @functools.wraps(original)
         def step(*args: Any, **kwargs: Any) -> Any:
             watch = self.watch
-            if self.depth or not watch._mine() or not watch.trail.open:
+            if self.depth or not watch.mine() or not watch.trail.open:
                 return original(*args, **kwargs)
             steps = watch.case.counts["env steps"]
             result = original(*args, **kwargs)
             if steps == watch.case.counts["env steps"] and type(result) is tuple:
-                watch._safely(self._note_function, original, args, result)
+                watch.safely(self._note_function, original, args, result)
             return result
 
         step._covary = True  # type: ignore[attr-defined]

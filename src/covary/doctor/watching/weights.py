@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from covary.doctor import semantics
 from covary.doctor.case import Case, Event, Optimizer, Step
 from covary.doctor.sites import Site, here, is_users, site_of, stack
 from covary.doctor.trail import Node
+from covary.doctor.watching import semantics
 
 _NUMBERS = 32  # elements of a parameter that stand for it
 _KEYS = 4  # parameters of an optimizer that stand for all, beside those that someone writes to
@@ -105,8 +105,8 @@ class Weights:
         @functools.wraps(original)
         def register_parameter(module: Any, name: str, param: Any) -> None:
             original(module, name, param)
-            if param is not None and self.watch.trail.open and self.watch._mine():
-                self.watch._safely(self._was_born, param)
+            if param is not None and self.watch.trail.open and self.watch.mine():
+                self.watch.safely(self._was_born, param)
 
         return register_parameter
 
@@ -133,7 +133,7 @@ class Weights:
 
     def look(self) -> None:
         """Notes which parameters belong together; called while the user's variables are alive."""
-        key = self.watch._key
+        key = self.watch.key
         for record in self.case.modules:
             module = record.ref()
             if module is None or len(self.trees) > 4000:
@@ -164,7 +164,7 @@ class Weights:
         for name, value in list(vars(module).items()):
             if name.startswith("_") or not isinstance(value, (list, tuple, set, dict, Tensor)):
                 continue
-            found = frozenset(self.watch._key(p) for p in _parameters(value)) - keys
+            found = frozenset(self.watch.key(p) for p in _parameters(value)) - keys
             if found and not any(one.keys == found and one.attribute == name for one in self.loose):
                 self.loose.append(Loose(kind, name, type(value).__name__, found, keys))
 
@@ -208,8 +208,8 @@ class Weights:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         chosen = [p for p in parameters if p.ndim > 1] or parameters
         chosen = [chosen[i * len(chosen) // _KEYS] for i in range(_KEYS)] if len(chosen) > _KEYS else chosen
-        written = [p for p in parameters if self.watch._key(p) in self.written][:_HELD] if self.written else []
-        seen = {self.watch._key(p): p for p in (*chosen, *written)}
+        written = [p for p in parameters if self.watch.key(p) in self.written][:_HELD] if self.written else []
+        seen = {self.watch.key(p): p for p in (*chosen, *written)}
         many.append(Around(step, {key: one for key, p in seen.items() if (one := some_of(p)) is not None}))
 
     def step_ended(self, optimizer: Any, info: Optimizer, step: Step) -> None:
@@ -224,7 +224,7 @@ class Weights:
     def step_late(self, optimizer: Any) -> None:
         """A step after the window, now and then."""
         self.thawed.update(
-            self.watch._key(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad
+            self.watch.key(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad
         )
 
     # ---------------------------------------------------------------------------------------------- who calls a network
@@ -241,8 +241,8 @@ class Weights:
                 known = users.get(code)
                 if known is None:
                     known = users[code] = is_users(code.co_filename)
-                if known and watch._mine():
-                    watch._safely(self._called, module, frame, result)
+                if known and watch.mine():
+                    watch.safely(self._called, module, frame, result)
             return result
 
         return __call__
@@ -254,7 +254,7 @@ class Weights:
             return
         keys = self._keys.get(module)
         if keys is None:
-            keys = self._keys[module] = frozenset(self.watch._key(p) for p in module.parameters())
+            keys = self._keys[module] = frozenset(self.watch.key(p) for p in module.parameters())
         if not keys:
             return
         call = self.calls.get((*place, keys))
@@ -301,12 +301,3 @@ def some_of(parameter: Tensor) -> np.ndarray | None:
     if values.dtype in (torch.float32, torch.float64) and values.device.type == "cpu":
         return np.array(values.numpy().reshape(-1)[::apart][:_NUMBERS], dtype=np.float64)
     return np.array(values.view(-1)[::apart][:_NUMBERS].double().cpu().numpy())
-
-
-def first_own(made: tuple[Site, ...], others: tuple[tuple[Site, ...], ...]) -> Site | None:
-    """Of the user's frames, innermost first, the first through which none of the others went.
-
-    A helper (or a constructor) that made or wrote other things rightly is not the line to change; its caller is.
-    """
-    shared = {site.place for other in others for site in other}
-    return next((site for site in made if site.place not in shared), made[0] if made else None)

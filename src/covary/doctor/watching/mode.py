@@ -241,3 +241,9 @@ def _carry(value: Any, node: Node, trail: Trail) -> Any:
         return value
     traced.node, traced.trail = node, trail
     return traced
+
+
+def top_mode() -> Any:
+    """The function mode that is asked first."""
+    count = torch._C._len_torch_function_stack()
+    return torch._C._get_function_stack_at(count - 1) if count else None

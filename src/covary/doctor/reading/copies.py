@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from covary.doctor.mode import VIEWS
 from covary.doctor.trail import Node
+from covary.doctor.watching.mode import VIEWS
 
 ANEW = frozenset(  # what stood there before has no part in the result
     [

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from covary.doctor.mode import Watching
-from covary.doctor.semantics import Semantics
 from covary.doctor.trail import Trail
+from covary.doctor.watching.mode import Watching
+from covary.doctor.watching.semantics import Semantics
 
 GAP = 16  # steps of optimizers between two glances, at least
 SHARE = 0.05  # of the time since the window, at most,
@@ -81,7 +81,7 @@ class Glances:
                 mode.paused -= 1
 
         self._patches = type(watch.patches)()
-        shown = SimpleNamespace(trail=trail, mode=mode, _mine=watch._mine, _safely=safely)
+        shown = SimpleNamespace(trail=trail, mode=mode, mine=watch.mine, safely=safely)
         Semantics(shown).start(self._patches)
         self.mode = mode
         mode.__enter__()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from covary.doctor.reading.terms import REDUCE, canon, heads, is_scalar, operands, sign_of, words
 from covary.doctor.sites import Site, statement, tree
-from covary.doctor.terms import REDUCE, canon, heads, is_scalar, operands, sign_of, words
 from covary.doctor.trail import Node
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from covary.doctor.case import Backward, Case
-from covary.doctor.paths import words
+from covary.doctor.reading.paths import words
 from covary.doctor.sites import Site, here
 from covary.doctor.trail import Node
 
@@ -82,7 +82,7 @@ class Aftermath:
     def _showwarning(self, original: Any) -> Any:
         @functools.wraps(original)
         def showwarning(message: Any, category: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(category, type) and issubclass(category, RuntimeWarning) and self.watch._mine():
+            if isinstance(category, type) and issubclass(category, RuntimeWarning) and self.watch.mine():
                 text = str(message).lower()
                 if any(word in text for word in WORDS):
                     said = _memory(self.watch.case).setdefault("warned", [])

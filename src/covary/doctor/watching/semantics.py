@@ -56,7 +56,7 @@ class Semantics:
         @functools.wraps(original)
         def method(distribution: Any, *args: Any, **kwargs: Any) -> Any:
             watch = self.watch
-            if self.depth or not watch.trail.open or not watch._mine() or watch.mode.paused:
+            if self.depth or not watch.trail.open or not watch.mine() or watch.mode.paused:
                 return original(distribution, *args, **kwargs)
             self.depth += 1
             try:
@@ -64,7 +64,7 @@ class Semantics:
             finally:
                 self.depth -= 1
             if isinstance(result, Tensor):
-                watch._safely(self._note, name, distribution, args, result)
+                watch.safely(self._note, name, distribution, args, result)
             return result
 
         return method

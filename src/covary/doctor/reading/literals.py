@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterator
 
-from covary.doctor.captures import enclosing, line_of, parameters
+from covary.doctor.reading.captures import enclosing, line_of, parameters
 from covary.doctor.sites import Site, tree
 
 _OPERATORS = {

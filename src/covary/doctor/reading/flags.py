@@ -10,7 +10,7 @@ import ast
 import re
 from dataclasses import dataclass, field
 
-from covary.doctor.paths import words
+from covary.doctor.reading.paths import words
 from covary.doctor.sites import statement, tree
 
 CONVERSIONS = words(

@@ -6,8 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterable
 
-from covary.doctor.sites import Site, statement, tree
-from covary.doctor.weights import first_own
+from covary.doctor.sites import Site, first_own, statement, tree
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from covary.doctor.case import Case
-from covary.doctor.paths import layer_before
+from covary.doctor.reading.paths import layer_before
 from covary.doctor.sites import Site, is_users, site_of, statement, tree
 from covary.doctor.trail import Node
 
