@@ -18,6 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 EXPECTED = re.compile(r"# expect: ([\w-]+)")
+TROUBLE = re.compile(r"(rule [\w-]+|\w+): \w*(Error|Exception|StopIteration): ")  # said with COVARY_DOCTOR_DEBUG
 
 
 def expected(path: Path) -> tuple[str, int] | None:
@@ -30,7 +31,12 @@ def expected(path: Path) -> tuple[str, int] | None:
 
 def examine(paths: list[Path], workers: int = 2, arguments: tuple[str, ...] = ()) -> dict[Path, dict]:
     """What the doctor says of each script, run with these arguments."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CLINIC_ARGUMENTS": json.dumps(arguments)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "COVARY_DOCTOR_DEBUG": "1",
+        "CLINIC_ARGUMENTS": json.dumps(arguments),
+    }
     shares = [paths[i::workers] for i in range(workers)]
     running = []
     for share in shares:
@@ -111,6 +117,7 @@ def main(paths: list[str]) -> None:
                 "code": code,
                 "said": heard,
                 "text": "" if heard else text[-2000:],
+                "troubles": [line for line in stderr.splitlines() if TROUBLE.match(line)],
                 "stderr": stderr[-2000:],
             }
             print(json.dumps(record), flush=True)

@@ -135,11 +135,12 @@ def test_memory_is_bounded():
     net = network()
     step = fit(net)
     with doctor.watch(net=net) as checkup:
-        for _ in range(300):
+        for _ in range(600):
             step()
         case = checkup.case
+        assert not case.trail.open, "the window is over"
         sizes = (len(case.events), len(case.backwards), len(case.steps), len(case.trail.params))
         for _ in range(300):
             step()
         assert (len(case.events), len(case.backwards), len(case.steps), len(case.trail.params)) == sizes
-        assert case.counts["updates"] == 600
+        assert case.counts["updates"] == 900

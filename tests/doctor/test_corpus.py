@@ -36,6 +36,7 @@ def said(request) -> dict[Path, dict]:
 def test_the_fault_is_named_on_its_line(said, path):
     record = said[path]
     assert record["code"] == 1, record
+    assert record["troubles"] == [], "a rule, or a hook, failed"
     first = serious(record)[0]
     assert (first["code"], first["line"]) == expected(path)
     assert Path(first["file"]) == path
@@ -46,6 +47,7 @@ def test_the_fault_is_named_on_its_line(said, path):
 def test_nothing_is_found_in_the_healthy(said, path):
     record = said[path]
     assert record["code"] == 0, record
+    assert record["troubles"] == [], "a rule, or a hook, failed"
     assert serious(record) == []
     assert record["said"]["healthy"] is True
     assert record["said"]["watched"]["updates"] > 0

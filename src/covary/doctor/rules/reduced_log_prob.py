@@ -101,11 +101,13 @@ def _averaged_along(product: Node) -> Node | None:
             continue
         if len(one.shape) == len(other.shape) and one.shape == other.shape:
             continue
-        for node in islice(one.walk(lambda below: below.grad and below.op in PLAIN), 20):
-            if node.op in ("mean", "nanmean") and node.site is not None and math.prod(node.shape) > 1:
-                source = _source(node)
-                if source.shape == other.shape and _is_log(source):
-                    return node
+        for node in islice(one.walk(lambda below: below.grad and (below.op in PLAIN or below.op == "stack")), 20):
+            if node.op not in REDUCERS or node.site is None or not _is_log(source := _source(node)):
+                continue
+            along = node.op in ("mean", "nanmean") and math.prod(node.shape) > 1 and source.shape == other.shape
+            each = math.prod(node.shape) == 1 and source.shape == other.shape[1:]  # a list of means, one for each step
+            if along or each:
+                return node
     return None
 
 

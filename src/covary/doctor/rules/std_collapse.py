@@ -36,7 +36,7 @@ THROUGH = VIEWS | words("""
 """)
 COLLAPSED = 2e-3  # of what it was at first
 COLLAPSED_IN_SPITE = 1e-5  # of an entropy bonus
-COLLAPSED_UNUSED = 1e-4  # in itself, of a scale that nothing is drawn with
+COLLAPSED_UNUSED = 2e-3  # in itself, of a scale that nothing is drawn with
 EXPLODED = 30.0
 
 
@@ -77,6 +77,16 @@ def _look_at_product(case: Case, node: Node, args: Any, kwargs: Any, result: Any
             _note(case, other, args[1 - i], node)
 
 
+def _look_at_quotient(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
+    """A density by hand: (value - mean) / std"""
+    if len(node.args) != 2 or len(args) != 2 or not isinstance(args[1], torch.Tensor):
+        return
+    difference, scale = node.args
+    if type(difference) is Node and type(scale) is Node and difference.op in ("sub", "rsub") and scale.grad:
+        if (born := _birth(scale)[0]) is not None and born.op in POSITIVE:
+            _note(case, scale, args[1], node)
+
+
 def _look_at_normal(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:
     """torch.normal(mean, std)"""
     value = args[1] if len(args) > 1 else kwargs.get("std")
@@ -88,13 +98,14 @@ def _look_at_normal(case: Case, node: Node, args: Any, kwargs: Any, result: Any)
 LISTENS = {
     **dict.fromkeys(("log_prob", "rsample", "sample", "entropy"), _look),
     "mul": _look_at_product,
+    "div": _look_at_quotient,
     "normal": _look_at_normal,
 }
 AFTERWARDS = LISTENS
 
 
 def _note(case: Case, scale: Node, value: torch.Tensor, use: Node) -> None:
-    sampled = use.op not in ("log_prob", "entropy")
+    sampled = use.op not in ("log_prob", "entropy", "div")
     born, bounded = _birth(scale)
     place = born.site if born is not None and born.site is not None else use.site
     keys = _keys(scale)

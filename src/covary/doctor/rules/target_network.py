@@ -316,7 +316,7 @@ def _does_not_follow(case: Case, keys: frozenset[int], twin: frozenset[int]) -> 
 def _mixed_in_vain(case: Case, keys: frozenset[int], twin: frozenset[int]) -> Site | None:
     """Where the target's and the online network's parameters are averaged, and the result goes nowhere."""
     for site, pairs in case.memory.get(CODE, {}).items():
-        if any(pair & keys and pair & twin for pair in pairs):
+        if any(pair & keys and pair & (twin | case.stepped.keys()) for pair in pairs):
             return site if isinstance(site, Site) else None
     return None
 

@@ -108,6 +108,8 @@ class Outcomes:
         if many is not None:
             if getattr(observation, "ndim", 0) < 2 or len(observation) != many or many > 512:
                 return []
+            if hasattr(observation, "detach"):
+                observation = observation.detach().cpu().numpy()  # once, and not row by row
             return [key for one in observation for key in self._rows(one, None)]
         array = _array(observation)
         if array is None or not 0 < array.size <= 4096:

@@ -100,19 +100,17 @@ class Entries:
         return convert
 
     def _carried(self, name: str, x: Any, result: Any) -> Any:
-        self.mode.paused += 1
-        try:
-            given = self.trail.of(x)
-            node = Node(name, here(), (given,), None, tuple(result.shape), False, None, self.trail.tick())
-            if not node.inputs:
+        with self.mode.aside():
+            try:
+                given = self.trail.of(x)
+                node = Node(name, here(), (given,), None, tuple(result.shape), False, None, self.trail.tick())
+                if not node.inputs:
+                    return result
+                traced = result.view(TracedArray)
+                traced.node, traced.trail = node, self.trail
+                return traced
+            except Exception:
                 return result
-            traced = result.view(TracedArray)
-            traced.node, traced.trail = node, self.trail
-            return traced
-        except Exception:
-            return result
-        finally:
-            self.mode.paused -= 1
 
     # ---------------------------------------------------------------------------------------- what cannot be watched
 

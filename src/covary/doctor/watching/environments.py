@@ -137,10 +137,14 @@ class Environments:
 
     def _paid(self, result: Any) -> Any:
         """The same answer, with a reward that carries a node ("reward"), so that what is computed from it is known."""
-        if type(result) is not tuple or not 3 <= len(result) <= 5 or not _is_flag(result[2]):
+        if not isinstance(result, tuple):
+            return result
+        long = 3 <= len(result) <= 5 and _is_flag(result[2])
+        if not long and not (len(result) == 2 and _is_reward(result[1], result[0])):
             return result
         try:
-            return (result[0], self.watch.trail.reward(result[1]), *result[2:])
+            answer = (result[0], self.watch.trail.reward(result[1]), *result[2:])
+            return answer if type(result) is tuple else type(result)._make(answer)  # type: ignore[attr-defined]
         except Exception:
             return result
 
@@ -268,6 +272,16 @@ def _binary(value: Any) -> bool:
 
 def _is_bool(value: Any) -> bool:
     return isinstance(value, (bool, np.bool_)) or "bool" in str(getattr(value, "dtype", ""))
+
+
+def _is_reward(value: Any, observation: Any) -> bool:
+    """Whether the second of two answers is a reward: a number, or one for each row of the observation."""
+    if isinstance(value, (float, np.floating)):
+        return True
+    if getattr(value, "requires_grad", False) or "float" not in str(getattr(value, "dtype", "")):
+        return False
+    rows, shape = tuple(getattr(observation, "shape", ()))[:1], tuple(value.shape)
+    return shape in ((), rows, (*rows, 1))
 
 
 def _is_flag(value: Any) -> bool:

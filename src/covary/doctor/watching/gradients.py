@@ -100,11 +100,10 @@ class Gradients:
 
     def _within(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         self.depth += 1
-        self.mode.paused += 1
         try:
-            return call(*args, **kwargs)
+            with self.mode.aside():
+                return call(*args, **kwargs)
         finally:
-            self.mode.paused -= 1
             self.depth -= 1
 
     def _differentiated(self, losses: list[Tensor], inputs: Any) -> None:

@@ -67,6 +67,26 @@ class Names(dict[Any, str]):
         return name
 
 
+class _Aside:
+    """A context in which a mode sees nothing. A class, and no generator: it is entered several times an update."""
+
+    __slots__ = ("lifted", "mode")
+
+    def __init__(self, mode: Watching) -> None:
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        self.mode.paused += 1
+        self.lifted = top_mode() is self.mode
+        if self.lifted:
+            self.mode.__exit__(None, None, None)
+
+    def __exit__(self, *error: object) -> None:
+        if self.lifted:
+            self.mode.__enter__()
+        self.mode.paused -= 1
+
+
 class Watching(TorchFunctionMode):
     """Hands every call, after it was made, to the trail; never raises into the user's code."""
 
@@ -79,6 +99,10 @@ class Watching(TorchFunctionMode):
         self.paused = 0  # inside an optimizer's own step, say
         self.calls = 0
         self.troubles: list[str] = []  # what went wrong in here: said in the report, never raised
+
+    def aside(self) -> _Aside:
+        """Out of the way for a while: taken off where it lies on top, which costs less than being asked to no end."""
+        return _Aside(self)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

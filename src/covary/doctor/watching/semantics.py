@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from covary.doctor.sites import here
 from covary.doctor.trail import Node
+from covary.doctor.watching.mode import top_mode
 
 MEANINGS = ("sample", "rsample", "log_prob", "entropy")
 
@@ -59,22 +60,31 @@ class Semantics:
             if self.depth or not watch.trail.open or not watch.mine() or watch.mode.paused:
                 return original(distribution, *args, **kwargs)
             self.depth += 1
+            lifted = _known(distribution) and top_mode() is watch.mode
+            if lifted:
+                watch.mode.__exit__(None, None, None)
             try:
                 result = original(distribution, *args, **kwargs)
             finally:
                 self.depth -= 1
+                if lifted:
+                    watch.mode.__enter__()
             if isinstance(result, Tensor):
-                watch.safely(self._note, name, distribution, args, result)
+                watch.safely(self._note, name, distribution, args, result, lifted)
             return result
 
         return method
 
-    def _note(self, name: str, distribution: Any, args: Any, result: Tensor) -> None:
+    def _note(self, name: str, distribution: Any, args: Any, result: Tensor, lifted: bool) -> None:
         trail = self.watch.trail
-        inner = trail.of(result)
         value = trail.of(args[0]) if name == "log_prob" and args else None
         given = {key: trail.of(one) for key, one in parameters(distribution).items()}
         off = trail.grad_off[-1] if trail.grad_off and not torch.is_grad_enabled() else None
+        if lifted and result is not (args[0] if args else None):
+            of = tuple(given.values()) if value is None else (*given.values(), value)
+            inner = Node("inside", here(), of, None, tuple(result.shape), result.requires_grad, off, trail.tick())
+        else:
+            inner = trail.of(result)
         node = Node(name, here(), (inner, value) if value is not None else (inner,), None, tuple(result.shape),
                     result.requires_grad, off, trail.tick())  # fmt: skip
         node.tags = {"of": type(distribution).__name__, "dist": id(distribution), "given": given}
@@ -84,6 +94,20 @@ class Semantics:
             trail.put(result, node)
         for listener in self.watch.mode.listeners.get(name, ()):
             listener(node, args, {"distribution": distribution}, result)
+
+
+SIMPLE = frozenset(
+    "Normal Categorical MultivariateNormal LowRankMultivariateNormal Bernoulli OneHotCategorical Beta Gamma Dirichlet "
+    "Laplace Uniform Poisson Exponential StudentT Cauchy Gumbel LogisticNormal Binomial Multinomial".split()
+)
+
+
+def _known(distribution: Any) -> bool:
+    """Whether what a distribution computes inside is PyTorch's own, of its parameters alone: it need not be watched."""
+    while type(distribution).__name__ == "Independent":
+        distribution = vars(distribution).get("base_dist")
+    kind = type(distribution)
+    return kind.__name__ in SIMPLE and kind.__module__.startswith("torch.distributions")
 
 
 def parameters(distribution: Any) -> dict[str, Tensor]:

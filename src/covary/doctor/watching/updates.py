@@ -74,12 +74,10 @@ class Updates:
         def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
             if not self.watch.mine() or not self.trail.open:
                 return original(owner, *args, **kwargs)
-            self.mode.paused += 1
-            try:
-                return original(owner, *args, **kwargs)
-            finally:
-                self.mode.paused -= 1
+            with self.mode.aside():
+                result = original(owner, *args, **kwargs)
                 self.watch.safely(self._zeroed, owner)
+            return result
 
         return zero_grad
 

@@ -114,14 +114,12 @@ class Watch:
 
     def safely(self, do: Callable[..., None], *args: Any) -> None:
         """Nothing that goes wrong in here reaches the user's code."""
-        self.mode.paused += 1
-        try:
-            do(*args)
-        except Exception as error:
-            if len(self.mode.troubles) < 20:
-                self.mode.troubles.append(f"{do.__name__}: {type(error).__name__}: {error}")
-        finally:
-            self.mode.paused -= 1
+        with self.mode.aside():
+            try:
+                do(*args)
+            except Exception as error:
+                if len(self.mode.troubles) < 20:
+                    self.mode.troubles.append(f"{do.__name__}: {type(error).__name__}: {error}")
 
     def event(self, kind: str, what: Any = None, more: Any = None, site: Site | None = None) -> Event:
         event = Event(self.trail.tick(), kind, site or here(), what, more)
