@@ -82,11 +82,13 @@ def origins(weight: Node, most: int = 3000) -> Origins:
                 if type(one) in (int, float) and abs(one) > 1e-5:  # perhaps a reward that was not seen to be one
                     turned = (canon(node.op), i) in (("sub", 1), ("rsub", 0))
                     found.others.setdefault((-sign if turned else sign, less), node.serial)
-        summary = _summary(node)
+        summary, masks = _summary(node), node.tag("keeps", {})
         for child, direction, factor, number in below:
-            if child is not summary:
+            if child is not summary and not any(node.args[i] is child for i in masks):
                 by = direction * ((sign_of(factor) or 1) if factor is not None else 1)
                 todo.append((child, sign * by, less or _shrinks(number if factor is None else factor)))
+    if todo and len(found.rewards) > 1:
+        found.rewards = {1: 0, -1: 0}  # not all was looked at: which was paid last is not known
     return found
 
 

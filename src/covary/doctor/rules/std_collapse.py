@@ -82,9 +82,10 @@ def _look_at_quotient(case: Case, node: Node, args: Any, kwargs: Any, result: An
     if len(node.args) != 2 or len(args) != 2 or not isinstance(args[1], torch.Tensor):
         return
     difference, scale = node.args
-    if type(difference) is Node and type(scale) is Node and difference.op in ("sub", "rsub") and scale.grad:
-        if (born := _birth(scale)[0]) is not None and born.op in POSITIVE:
-            _note(case, scale, args[1], node)
+    if type(difference) is not Node or type(scale) is not Node or difference.op not in ("sub", "rsub"):
+        return
+    if scale.grad and (born := _birth(scale)[0]) is not None and born.op in POSITIVE:
+        _note(case, scale, args[1], node)
 
 
 def _look_at_normal(case: Case, node: Node, args: Any, kwargs: Any, result: Any) -> None:

@@ -97,9 +97,9 @@ class Semantics:
 
 
 SIMPLE = frozenset(
-    "Normal Categorical MultivariateNormal LowRankMultivariateNormal Bernoulli OneHotCategorical Beta Gamma Dirichlet "
-    "Laplace Uniform Poisson Exponential StudentT Cauchy Gumbel LogisticNormal Binomial Multinomial".split()
-)
+    ("Normal", "Categorical", "MultivariateNormal", "LowRankMultivariateNormal", "Bernoulli", "OneHotCategorical",
+     "Beta", "Gamma", "Dirichlet", "Laplace", "Uniform", "Poisson", "Exponential", "StudentT", "Cauchy", "Binomial")
+)  # fmt: skip
 
 
 def _known(distribution: Any) -> bool:
