@@ -1,15 +1,18 @@
 """What being watched costs: plain time beside time under the doctor, in turn, in CPU seconds.
 
-    python bench/doctor.py                 all workloads, three rounds, into bench/results/doctor.jsonl, and the table
+    python bench/doctor.py                 all workloads, five rounds, into bench/results/doctor.jsonl, and the table
     python bench/doctor.py --table         the table alone, from the raw rows
 
-Inside the window: updates 20 to 190. After it: updates 2,000 to 6,000. Start-up: until the script's first line, beyond
-that of a Python that imports PyTorch. Memory: the growth of the peak between update 1,000 and update 100,000.
+Inside the window: updates 20 to 190, in blocks of 10. After it: updates 2,000 to 6,000, in blocks of 200, in each of
+which the doctor glances at a few. Of a run the median block counts, since such machines are noisy; of the rounds the
+median ratio. Start-up: until the script's first line, beyond that of a Python that imports PyTorch. Memory: the growth of
+the peak between update 1,000 and update 100,000.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -21,7 +24,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "doctor.jsonl"
 WORKLOADS = ("online", "policy-gradient", "regression")
-MARKS = (20, 190, 1_000, 2_000, 6_000)
+WINDOW, AFTER = range(20, 191, 10), range(2_000, 6_001, 200)
+MARKS = {*WINDOW, *AFTER, 1_000}
 
 
 def work(name: str, updates: int) -> None:
@@ -85,6 +89,12 @@ def work(name: str, updates: int) -> None:
     print("end", updates, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 
 
+def median_block(at: dict[int, tuple[float, int]], marks: range) -> float:
+    """The CPU time of the median block between marks, in seconds an update."""
+    times = [at[mark][0] for mark in marks]
+    return statistics.median((b - a) / marks.step for a, b in itertools.pairwise(times))
+
+
 def measure(name: str, watched: bool, updates: int) -> dict:
     command = [sys.executable, *(["-m", "covary.doctor", "--json"] if watched else []), __file__, "--work", name]
     run = subprocess.run(
@@ -97,9 +107,9 @@ def measure(name: str, watched: bool, updates: int) -> dict:
     at = {int(words[1]): (float(words[2]), int(words[3])) for words in said if words and words[0] in ("mark", "end")}
     begun = next(float(words[1]) for words in said if words and words[0] == "begun")
     row = {"workload": name, "watched": watched, "updates": updates, "start-up s": begun}
-    row["window s"] = at[190][0] - at[20][0]
-    if 6_000 in at:
-        row["after s"] = at[6_000][0] - at[2_000][0]
+    row["window s"] = median_block(at, WINDOW)
+    if AFTER[-1] in at:
+        row["after s"] = median_block(at, AFTER)
     row["peak at 1,000, MB"], row["peak at the end, MB"] = at[1_000][1] / 1024, at[updates][1] / 1024
     return row
 
@@ -133,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", choices=WORKLOADS)
     parser.add_argument("--updates", type=int, default=6_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if options.work:

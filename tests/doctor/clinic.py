@@ -64,23 +64,30 @@ def rates(folders: list[Path]) -> str:
     paths = sorted(path for folder in folders for path in folder.glob("**/*.py"))
     heard = examine(paths)
     rows: dict[str, list[int]] = {}
+    wrong: list[str] = []
     healthy = alarms = 0
     for path, record in heard.items():
         answer, found = expected(path), serious(record) if record["said"] else []
         if answer is None:
             healthy += 1
             alarms += bool(found)
+            wrong += [f"{path.stem}: {found[0]['code']} on line {found[0]['line']}"] if found else []
             continue
         row = rows.setdefault(answer[0], [0, 0, 0, 0])
         row[0] += 1
         row[1] += bool(found)
         row[2] += bool(found) and found[0]["line"] == answer[1]
         row[3] += bool(found) and found[0]["code"] == answer[0]
+        if not found or found[0]["line"] != answer[1]:
+            wrong.append(
+                f"{path.stem}: {found[0]['code'] + ' on line ' + str(found[0]['line']) if found else 'nothing'}"
+            )
     total = [sum(row[i] for row in rows.values()) for i in range(4)]
     lines = ["| class | scripts | found | first finding on the line | of that class |", "|---|--:|--:|--:|--:|"]
     lines += [f"| {code} | {' | '.join(map(str, row))} |" for code, row in sorted(rows.items())]
     lines += [f"| **all** | {' | '.join(f'**{n}**' for n in total)} |"]
-    return "\n".join(lines) + f"\n\nFalse alarms on healthy scripts: {alarms} of {healthy}."
+    lines += ["", f"False alarms on healthy scripts: {alarms} of {healthy}.", *(f"- {one}" for one in wrong)]
+    return "\n".join(lines)
 
 
 def main(paths: list[str]) -> None:
@@ -125,6 +132,7 @@ def main(paths: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--rates"]:
-        print(rates([HERE / "faulty", HERE / "healthy"]), rates([HERE / "unfamiliar"]), sep="\n\n")
+        for folders in (["faulty", "healthy"], ["unfamiliar"], ["held_out"]):
+            print(" and ".join(folders), rates([HERE / folder for folder in folders]), sep="\n\n", end="\n\n")
     else:
         main(sys.argv[1:])
