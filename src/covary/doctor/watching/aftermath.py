@@ -96,14 +96,19 @@ class Aftermath:
         """Told of each call of backward after the window, before it runs: the graph is still there."""
         if self.done:
             return
-        loss = tensors if isinstance(tensors, Tensor) else tensors[0]
         self.calls += 1
-        if not isinstance(loss, Tensor) or loss.numel() != 1 or (loss.device.type != "cpu" and self.calls % EVERY):
+        try:
+            loss = tensors if isinstance(tensors, Tensor) else tensors[0]
+            if loss.numel() != 1 or (loss.is_cuda and self.calls % EVERY):
+                return
+            value = loss.item()
+        except Exception:  # whatever is wrong with it, PyTorch will say so
             return
-        value = float(loss.detach())
-        if value - value == 0.0:
-            return
-        self.done = True
+        if value - value != 0.0:
+            self.done = True
+            self.watch.safely(self._trace, loss)
+
+    def _trace(self, loss: Tensor) -> None:
         case = self.watch.case
         memory = _memory(case)
         memory["updates"] = case.counts["updates"]

@@ -18,8 +18,8 @@ from covary.doctor.watching.mode import Watching
 from covary.doctor.watching.semantics import Semantics
 
 GAP = 16  # steps of optimizers between two glances, at least
-SHARE = 0.05  # of the time since the window, at most,
-FREE = 0.03  # beside so many seconds in all
+SHARE = 0.02  # of the time since the window, at most,
+FREE = 0.15  # beside so many seconds in all
 LONGEST = 12  # steps that a glance lasts at most, where the optimizer after whose step it began does not come again
 
 
@@ -47,7 +47,7 @@ class Glances:
             self.mode.paused = max(0, self.mode.paused - 1)
             self._left -= 1
             if self._left <= 0 or id(optimizer) == self._after:
-                self.end()
+                self.watch.safely(self.end)
             return
         if not self.listeners:
             return
@@ -61,7 +61,7 @@ class Glances:
             and not torch._C._len_torch_function_stack()
         ):
             self._steps, self._left, self._after, self._began = 0, LONGEST, id(optimizer), now
-            self._begin()
+            self.watch.safely(self._begin)
 
     def _begin(self) -> None:
         watch = self.watch

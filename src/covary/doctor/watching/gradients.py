@@ -50,7 +50,7 @@ class Gradients:
                 return original(tensors, *args, **kwargs)
             self.case.counts["backwards"] += 1
             if not self.trail.open and not self.depth:
-                self.watch.safely(self.watch.aftermath.backward, tensors)
+                self.watch.aftermath.backward(tensors)
             if not self.trail.open or self.depth:
                 return original(tensors, *args, **kwargs)
             if self.watch.updates.stepping:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from covary.doctor.watching.watch import Watch
 
 
+EVERY = 16  # steps after the window between two looks at an optimizer
+
+
 class Updates:
     """Fills the case's optimizers and steps.
 
@@ -152,16 +155,18 @@ class Updates:
         if not self.watch.mine():
             return
         self.case.counts["updates"] += 1
-        if (info := self.optimizers.get(optimizer)) is not None:
+        info = self.optimizers.get(optimizer)
+        if info is not None:
             info.total += 1
-            info.lr_latest = max((float(group.get("lr", 0.0)) for group in optimizer.param_groups), default=0.0)
         if self.trail.open:
             self.watch.safely(self._compare, optimizer)
             self.resume()
         else:
-            self.watch.safely(self.watch.glances.step_ended, optimizer)
-            if info is not None and info.total % 16 == 0:
+            self.watch.glances.step_ended(optimizer)
+            if info is not None and info.total % EVERY == 0:
                 self.watch.safely(self.watch.weights.step_late, optimizer)
+        if info is not None and (self.trail.open or info.total % EVERY == 0):
+            info.lr_latest = max((float(group.get("lr", 0.0)) for group in optimizer.param_groups), default=0.0)
         if not self.watch.gradients.depth:
             self.watch.after_step()
 
