@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -144,3 +146,42 @@ def test_memory_is_bounded():
             step()
         assert (len(case.events), len(case.backwards), len(case.steps), len(case.trail.params)) == sizes
         assert case.counts["updates"] == 900
+
+
+def test_findings_may_be_read_while_it_watches():
+    net = network()
+    step = fit(net, detached)
+    with doctor.watch(net=net) as checkup:
+        assert checkup.findings == [] or checkup.findings[0].code == "nothing-optimized"
+        for _ in range(5):
+            step()
+        assert [one.code for one in checkup.findings] == ["graph-cut"]
+    assert [one.code for one in checkup.findings] == ["graph-cut"]
+    assert not checkup.healthy
+
+
+def test_a_checkup_that_is_over_is_let_go():
+    fit(network())()  # the first step imports modules that keep what they find in `builtins`
+
+    def watched():
+        with doctor.watch() as checkup:
+            fit(network())()
+        return weakref.ref(checkup._watch)
+
+    watch = watched()
+    gc.collect()
+    assert watch() is None
+
+
+@pytest.mark.parametrize(
+    ("modules", "steps", "error", "message"),
+    [
+        (lambda net: {"actor": net.parameters()}, 3, TypeError, "actor is a generator"),
+        (lambda net: nn.ReLU(), 3, ValueError, "module has no parameters"),
+        (lambda net: net, 0, ValueError, "at least 1 step"),
+    ],
+)
+def test_assert_learns_refuses_what_cannot_learn(modules, steps, error, message):
+    net = network()
+    with pytest.raises(error, match=message):
+        doctor.assert_learns(fit(net), modules(net), steps)

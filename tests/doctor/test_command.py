@@ -122,6 +122,7 @@ def test_the_report_names_the_line_and_shows_it(write, tmp_path):
         (["--updates", "many", "train.py"], "--updates is a whole number, not 'many'"),
         (["--updates", "0", "train.py"], "--updates must be above 0"),
         (["--seconds", "nan", "train.py"], "--seconds must be above 0"),
+        (["--seconds", "inf", "train.py"], "below 1e9"),
         (["--updates"], "--updates needs a value"),
         (["--bogus", "train.py"], "There is no option --bogus"),
         ([], "Which script?"),
@@ -318,6 +319,115 @@ def test_explain_prints_the_page(tmp_path):
     from covary.doctor.rules import all_rules
 
     assert set(listed) == {rule.CODE for rule in all_rules()}
+
+
+PLUMBING = """
+    import dataclasses, io, pickle, sys, numpy as np, torch
+
+    @dataclasses.dataclass
+    class Config:
+        lr: float = 0.1
+
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=dataclasses.fields(Config)[0].type("0.1"))
+    for i in range(700):
+        x = torch.randn(32, 4)
+        out = net(x)
+        error = (out - x[:, :1]).abs()
+        cap = error.mean().item()
+        e = np.asarray(x[:, 1].tolist(), dtype=np.float32)
+        weight = np.where(e > cap, cap, e * e)
+        weight = torch.from_numpy(weight / weight.sum())
+        loss = (weight[:, None] * error ** 2).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if i in (5, 650):
+            r = net(x).detach().numpy()
+            n = torch.tensor(5).item()
+            print(np.percentile(r, 5), np.percentile(r.tolist(), 5), np.percentile([cap, cap], 50), pow(n, 3, 7))
+            print(np.sum(r, where=r > 0), np.divide(1, r, where=r != 0, out=np.zeros_like(r)).sum())
+            print(np.select([e > 0], [cap]).dtype, np.result_type(cap, np.float32), weight.dtype)
+            file = io.BytesIO()
+            torch.save({"model": net.state_dict(), "best": [loss.item()]}, file)
+            file.seek(0)
+            print(torch.load(file)["best"], len(pickle.dumps({"best": cap})), __builtins__.len([1]))
+    print([one.hex() for one in net.weight.detach().view(-1).tolist()])
+"""
+
+
+def test_ordinary_plumbing_does_the_same_under_watch(write, tmp_path):
+    """Numbers that left PyTorch, in NumPy's promotions, in files and in Python's own functions."""
+    path = write(PLUMBING)
+    plain = subprocess.run([sys.executable, path], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
+    watched = doctor(str(path), cwd=tmp_path)
+    assert len(plain.stdout.splitlines()) == 9, plain.stderr
+    assert watched.stdout.startswith(plain.stdout), watched.stderr
+
+
+@pytest.mark.parametrize("limit", [("--seconds", "2"), ("--updates", "20")])
+def test_a_limit_leaves_finally_its_time(write, tmp_path, limit):
+    script = """
+        import time
+        try:
+            while True:
+                update()
+        finally:
+            for _ in range(3):
+                update()
+            time.sleep(1.2)
+            print("SAVED")
+    """
+    told = doctor(*limit, str(write(textwrap.dedent(TRAINS) + textwrap.dedent(script))), cwd=tmp_path)
+    assert "SAVED" in told.stdout
+    assert told.returncode == 0
+
+
+def test_a_limit_stops_what_swallows_it(write, tmp_path):
+    script = """
+        while True:
+            try:
+                update()
+            except BaseException:
+                print("swallowed")
+                if sys.argv[1:] == ["once"]:
+                    sys.argv.clear()
+                    continue
+                raise
+    """
+    path = write(textwrap.dedent(TRAINS) + textwrap.dedent(script))
+    told = doctor("--updates", "10", str(path), "once", cwd=tmp_path)
+    assert told.stdout.count("swallowed") == 2
+    assert told.returncode == 0
+
+
+def test_the_report_comes_whatever_becomes_of_stdout_and_the_folder(write, tmp_path):
+    script = """
+        import os, tempfile
+        for _ in range(5):
+            update()
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+        sys.stdout.close()
+    """
+    told = doctor(str(write(textwrap.dedent(CUT) + textwrap.dedent(script))), cwd=tmp_path)
+    assert told.returncode == 1, told.stderr
+    assert "graph-cut" in told.stdout
+    assert "Traceback" not in told.stderr
+
+
+def test_an_exception_that_cannot_be_printed(write, tmp_path):
+    script = """
+        class Bad(Exception):
+            def __str__(self):
+                raise ValueError
+        raise Bad
+    """
+    told = doctor(str(write(script)), cwd=tmp_path)
+    assert told.returncode == 2
+    assert "covary/doctor" not in told.stderr.replace("covary doctor:", "")
+    assert "Bad" in told.stderr
 
 
 LIBRARY = """

@@ -219,6 +219,12 @@ class Case:
             if not self.strength.get(key, 0.0) > least and self.strength.get(key, 0.0) == self.strength.get(key, 0.0)
         )
 
+    def refresh(self) -> None:
+        """Lets go of what was concluded, where more has been seen since."""
+        for name in ("stepped", "reached", "strength", "starved"):
+            self.__dict__.pop(name, None)
+        self.memory.pop("movers", None)
+
     def named(self, keys: Any) -> list[str]:
         return [self.name(key) for key in sorted(keys)]
 

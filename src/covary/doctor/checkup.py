@@ -31,6 +31,7 @@ class Checkup:
         self._watch.glances.listeners.update(rules.listeners(self.case, "AFTERWARDS"))
         self._named = named or {}
         self._found: list[Finding] | None = None
+        self._running = False
         self._seconds = 0.0
         if announce:
             self._watch.on_close = self._announce
@@ -47,11 +48,13 @@ class Checkup:
                 self.case.names[key] = f"{name}.{path}"
                 self.case.shapes[key] = tuple(parameter.shape)
         self._watch.start()
+        self._found, self._running = None, True
         return self
 
     def stop(self) -> None:
         self._seconds = time.perf_counter() - self.case.started
         self._watch.stop()
+        self._found, self._running = None, False
 
     def __enter__(self) -> Checkup:
         return self.start()
@@ -64,8 +67,9 @@ class Checkup:
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found, the root cause first; known once the watching has ended."""
-        if self._found is None:
+        """What was found, the root cause first; while the watching goes on, what was found so far."""
+        if self._found is None or self._running:
+            self.case.refresh()
             self._found = rules.examine(self.case, self.troubles)
         return self._found
 
@@ -107,6 +111,7 @@ def assert_learns(
     or a module's parameters were not moved.
 
     step: does one update, without arguments. modules: what must learn from it; a dictionary names them.
+    Raises TypeError where one of them is no module, ValueError where one has no parameters, or for steps below 1.
     """
     named: dict[str, nn.Module]
     if isinstance(modules, nn.Module):
@@ -115,6 +120,15 @@ def assert_learns(
         named = modules
     else:
         named = {f"module{i}": module for i, module in enumerate(modules)}
+    if steps < 1:
+        raise ValueError(f"assert_learns needs at least 1 step to see anything move, not {steps}.")
+    for name, module in named.items():
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"assert_learns takes modules; {name} is a {type(module).__name__}. Give the network itself."
+            )
+        if not any(True for _ in module.parameters()):
+            raise ValueError(f"{name} has no parameters, so nothing in it can learn.")
     before = {name: [p.detach().clone() for p in module.parameters()] for name, module in named.items()}
     with watch(**named) as checkup:
         for _ in range(steps):

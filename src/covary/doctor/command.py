@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -69,7 +71,7 @@ def run(argv: list[str]) -> int:
                 raise Misuse("Which script? covary doctor train.py")
             options["script"] = rest.pop(0)
     except Misuse as error:
-        return _cannot(str(error), " ".join(argv), "--json" in argv)
+        return _cannot(str(error), "", options["json"] or "--json" in rest)
     return examine_script(options.get("script"), options["module"], rest, options)
 
 
@@ -78,8 +80,8 @@ def _number(word: str, text: str) -> float:
         number = float(text) if word == "--seconds" else int(text)
     except ValueError:
         raise Misuse(f"{word} is a {'number' if word == '--seconds' else 'whole number'}, not {text!r}.") from None
-    if not number > 0:
-        raise Misuse(f"{word} must be above 0, not {text}.")
+    if not 0 < number < 1e9:
+        raise Misuse(f"{word} must be above 0 and below 1e9, not {text}.")
     return number
 
 
@@ -130,28 +132,20 @@ def examine_script(path: str | None, module: str | None, args: list[str], option
             code = scripts.read(path)
         except scripts.CannotRun as error:
             return _cannot(str(error), shown, json)
-    out = sys.stdout
-    if json:
-        sys.stdout.flush()
-        out = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)
+    out = _own_stdout(json)
+    from rich.console import Console
+
     from covary.doctor import report, rules
     from covary.doctor.checkup import Checkup
 
-    updates = options["updates"]
-
-    def on_step(count: int) -> None:
-        if updates is not None and count >= updates:
-            raise scripts.Stop
-
-    checkup = Checkup(on_step=on_step, announce=True)
+    limits = scripts.Limits(options["updates"], options["seconds"])
+    checkup = Checkup(on_step=limits.on_step, announce=True)
     case = checkup.case
     case.script = shown
     started = time.perf_counter()
     checkup.start()
     failed: str | None = None
-    if options["seconds"] is not None:
-        scripts.stop_after(options["seconds"])
+    scripts.stop_after(limits)
     try:
         if code is not None and path is not None:
             scripts.run_path(path, code, args)
@@ -171,22 +165,22 @@ def examine_script(path: str | None, module: str | None, args: list[str], option
         own = _without_us(error)
         print("".join(own), file=sys.stderr, end="")
         where = f" at {case.raised_at}" if case.raised_at else ""
-        failed = f"the script raised {type(error).__name__}: {error}{where}"
+        failed = f"the script raised {own[-1].strip()}{where}"
     finally:
         scripts.do_not_stop()
+    _finish_undisturbed()
     checkup.stop()
     seconds = time.perf_counter() - started
     findings = rules.examine(case, checkup.troubles)
-    sys.stdout.flush()
     serious = [finding for finding in findings if finding.severity != "note"]
     if json:
         print(report.as_json(shown, findings, case, seconds, failed), file=out, flush=True)
     elif failed and not serious:
         print(f"covary doctor: {failed}; nothing else was found.", file=sys.stderr)
         if case.counts["updates"]:
-            report.show(findings, case, seconds)
+            report.show(findings, case, seconds, Console(file=out))
     else:
-        report.show(findings, case, seconds)
+        report.show(findings, case, seconds, Console(file=out))
         if failed:
             print(f"covary doctor: {failed}.", file=sys.stderr)
     if os.environ.get("COVARY_DOCTOR_DEBUG") and checkup.troubles:
@@ -194,6 +188,28 @@ def examine_script(path: str | None, module: str | None, args: list[str], option
     if serious:
         return 1
     return 2 if failed else 0
+
+
+def _own_stdout(json: bool) -> Any:
+    """Where the report goes: what stdout is now, whatever the script makes of `sys.stdout`. With --json that is all
+    that goes there; the script's own output goes to stderr."""
+    sys.stdout.flush()
+    try:
+        out = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
+        if json:
+            os.dup2(2, 1)
+    except OSError:  # closed, as under some daemons
+        return sys.stdout
+    return out
+
+
+def _finish_undisturbed() -> None:
+    """The script has ended: what it printed comes before the report, and Ctrl-C has nothing more to end."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    sys.stdout = sys.__stdout__
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _raised_at(error: BaseException) -> Any:

@@ -97,16 +97,24 @@ def show(findings: list[Finding], case: Case, seconds: float, console: Any = Non
     if not findings and case.counts["updates"]:
         console.print("[bold green]Healthy:[/] nothing that keeps it from learning was seen.")
     console.print(
-        f"[dim]watched {seen['updates']:,} updates, {seen['backwards']:,} backward calls, "
-        f"{seen['optimizers']} optimizers, {seen['parameters']} parameters, {seen['seconds']:.1f} s[/]"
+        f"[dim]watched {_count(seen['updates'], 'update')}, {_count(seen['backwards'], 'backward call')}, "
+        f"{_count(seen['optimizers'], 'optimizer')}, {_count(seen['parameters'], 'parameter')}, "
+        f"{seen['seconds']:.1f} s[/]"
     )
     for what in case.unseen:
         console.print(f"[dim]not seen: {escape(what)}[/]")
 
 
 def _short(path: str) -> str:
-    short = os.path.relpath(path)
+    try:
+        short = os.path.relpath(path)
+    except (OSError, ValueError):  # the folder that was current is gone, or another drive
+        return path
     return path if short.startswith("..") else short
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def _fact(value: Any) -> str:

@@ -121,6 +121,10 @@ def _nodes(args: tuple[Any, ...]) -> Iterator[Node]:
 # ------------------------------------------------------------------------------------- values that carry their node
 
 
+# they ask a ufunc for an array of no dimension by `out=...`, which a subclass's __array_ufunc__ is not told
+QUANTILES = ("percentile", "quantile", "nanpercentile", "nanquantile")
+
+
 class TracedArray(np.ndarray):
     """An array with a trail; everything computed from it by NumPy has one too."""
 
@@ -135,6 +139,8 @@ class TracedArray(np.ndarray):
         plain = [one.view(np.ndarray) if isinstance(one, TracedArray) else one for one in inputs]
         if out is not None:
             kwargs["out"] = tuple(one.view(np.ndarray) if isinstance(one, TracedArray) else one for one in out)
+        if isinstance(kwargs.get("where"), TracedArray):
+            kwargs["where"] = kwargs["where"].view(np.ndarray)
         result = getattr(ufunc, method)(*plain, **kwargs)
         trail = self.trail or next((one.trail for one in inputs if isinstance(one, TracedArray) and one.trail), None)
         if trail is None or not trail.open:
@@ -155,7 +161,10 @@ class TracedArray(np.ndarray):
         return made
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        result = super().__array_function__(func, types, args, kwargs)
+        if func.__name__ in QUANTILES:
+            result = func(*plain(args), **plain(kwargs))
+        else:
+            result = super().__array_function__(func, types, args, kwargs)
         trail = self.trail
         if trail is None or not trail.open:
             return result
@@ -204,7 +213,7 @@ class TracedArray(np.ndarray):
 def _arithmetic(name: str) -> Callable[..., Any]:
     reflected = name.startswith("__r") and name != "__round__"
     word = name.strip("_")[1:] if reflected else name.strip("_")
-    operation = getattr(operator, word)
+    operation = pow if word == "pow" else getattr(operator, word)  # the built-in one takes a modulus too
 
     def operate(self: Any, *others: Any) -> Any:
         if others and isinstance(others[0], Tensor):
@@ -250,6 +259,8 @@ def _ufunc(self: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> A
     outs = kwargs.pop("out", None)
     if outs is not None:
         kwargs["out"] = tuple(plain(one) for one in outs)
+    if "where" in kwargs:
+        kwargs["where"] = plain(kwargs["where"])
     result = getattr(ufunc, method)(*[plain(one) for one in inputs], **kwargs)
     if self.trail is None or not self.trail.open or outs is not None:
         return result if outs is None else outs[0]
@@ -417,6 +428,8 @@ class Trail:
 
     def wrap(self, result: Any, op: str, inputs: tuple[Any, ...]) -> Any:
         """What a call outside PyTorch made from traced values, carrying its node."""
+        if not self.open:
+            return result
         kind = type(result)
         if isinstance(result, np.ndarray):
             traced: Any = result if kind is TracedArray else result.view(TracedArray)

@@ -22,9 +22,12 @@ def examine(case: Case) -> Iterator[Finding]:
         "note",
         "Nothing was optimized",
         case.optimizers[-1].site if made else None,
-        f"{made} optimizers were made and {case.counts['backwards']} gradients computed, but no optimizer made a step "
-        "while the doctor watched, so there was nothing to judge.",
-        "Run it for longer, or give the script the arguments with which it trains.",
+        f"{made} optimizer{'' if made == 1 else 's'} and {case.counts['backwards']} backward calls were seen, but no "
+        "step of an optimizer, so there was nothing to judge."
+        + (" What was not seen is said below." if case.unseen else ""),
+        "Train in the main thread of the script's own process while the doctor watches."
+        if case.unseen
+        else "Run it for longer, or give the script the arguments with which it trains.",
         evidence={
             "optimizers": made,
             "backwards": case.counts["backwards"],

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import pickle
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from covary.doctor.sites import here
-from covary.doctor.trail import TRACED, Node, TracedArray
+from covary.doctor.sites import by_the_user, here
+from covary.doctor.trail import PLAIN, QUANTILES, TRACED, Node, TracedArray, plain
 from covary.doctor.watching.mode import top_mode
 
 if TYPE_CHECKING:
@@ -34,9 +37,26 @@ class Entries:
             patches.put(torch, name, self._legacy)
         for name in ("array", "asarray", "asanyarray", "ascontiguousarray"):
             patches.put(np, name, self._to_array)
+        for name in ("where", "select", "result_type", "full_like", *QUANTILES):
+            patches.put(np, name, self._with_scalars)
         patches.put(torch, "from_numpy", self._from_numpy)
         patches.put(torch, "compile", self._compile)
         patches.put(threading.Thread, "start", self._thread_start)
+
+    def last(self, patches: Patches) -> None:
+        """What stays until the end: a traced number that is written to a file is written as the number that it is."""
+        patches.put(torch, "save", self._written)
+        patches.put(pickle, "dump", self._written)
+        patches.put(pickle, "dumps", self._written)
+
+    def _written(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def write(obj: Any, *args: Any, **kwargs: Any) -> Any:
+            with contextlib.suppress(RecursionError):  # a structure that holds itself
+                obj = plain(obj)
+            return original(obj, *args, **kwargs)
+
+        return write
 
     def _tensor_made(self, original: Any) -> Any:
         def __init__(tensor: Any, *args: Any, **kwargs: Any) -> None:
@@ -99,6 +119,21 @@ class Entries:
 
         return convert
 
+    def _with_scalars(self, original: Any) -> Any:
+        """Beside a float32 array a Python float is weak, and a subclass of float is not: it goes in as it was."""
+        change = plain if original.__name__ in QUANTILES else _weak
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if change is _weak and not any(type(one) in PLAIN for one in _flat(args)):
+                return original(*args, **kwargs)
+            result = original(*change(args), **kwargs)
+            if self.trail.open and self.watch.mine() and type(result) is np.ndarray:
+                return self._carried(original.__name__, args, result)
+            return result
+
+        return call
+
     def _carried(self, name: str, x: Any, result: Any) -> Any:
         with self.mode.aside():
             try:
@@ -151,11 +186,27 @@ class Entries:
     def _thread_start(self, original: Any) -> Any:
         @functools.wraps(original)
         def start(thread: Any) -> Any:
-            if self.watch.mine() and here() is not None:
+            if self.watch.mine() and by_the_user():
                 self.watch.not_seen("threads: what ran outside the main thread was not watched")
             return original(thread)
 
         return start
+
+
+def _flat(args: Any) -> Iterator[Any]:
+    """Arguments, and those in lists of arguments."""
+    for one in args:
+        if type(one) in (list, tuple):
+            yield from one
+        else:
+            yield one
+
+
+def _weak(args: Any) -> Any:
+    """Arguments with plain numbers in place of traced ones; arrays as they are."""
+    if type(args) in (list, tuple):
+        return type(args)(_weak(one) for one in args)
+    return plain(args) if type(args) in PLAIN else args
 
 
 def _around(module: Any, entries: Entries) -> Any:

@@ -68,7 +68,7 @@ class Glances:
         trail = Trail()
         trail._params, trail.params, trail.serial = watch.trail._params, watch.trail.params, watch.trail.serial
         mode = Watching(trail, self.listeners, lambda *_: None)
-        mode.troubles = watch.mode.troubles
+        mode.troubles, mode.carries = watch.mode.troubles, False
 
         def safely(do: Callable[..., None], *args: Any) -> None:
             mode.paused += 1

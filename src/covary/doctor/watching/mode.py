@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,7 @@ class Watching(TorchFunctionMode):
         super().__init__()
         self.trail, self.listeners, self.event = trail, listeners, event
         self.names = Names()
+        self.carries = True  # whether numbers and arrays that leave PyTorch carry their nodes on
         self.paused = 0  # inside an optimizer's own step, say
         self.calls = 0
         self.troubles: list[str] = []  # what went wrong in here: said in the report, never raised
@@ -193,7 +195,7 @@ class Watching(TorchFunctionMode):
             node.mark(leaf=True)  # a tensor made with requires_grad=True
             node.param = trail.key(result)
             self.event("leaf", node.param)
-            if any(one.grad for one in node.inputs):
+            if _from_a_network(node):
                 trail.fresh.add(node.param)
         trail.put(result, node)
         trail.cut(node)
@@ -202,6 +204,8 @@ class Watching(TorchFunctionMode):
     def _left(self, name: str, given: Any, result: Any) -> Any:
         """A value leaves PyTorch: it carries its node on where its type may be a subclass, else it is remembered."""
         trail = self.trail
+        if not self.carries:
+            return result
         node = Node(name, here(), given, None, tuple(getattr(result, "shape", ())), False, None, trail.tick())
         if not any(one.op != "source" or one.grad for one in node.inputs):
             node.inputs = ()
@@ -243,7 +247,7 @@ class Watching(TorchFunctionMode):
             if node.grad and node.param is None:
                 node.mark(leaf=True)
                 node.param = self.trail.key(tensor)
-                if any(one.grad for one in node.inputs):
+                if _from_a_network(node):
                     self.trail.fresh.add(node.param)
                 self.event("leaf", node.param)
             while node.inputs and node.param is not None and node.inputs[0].param == node.param:
@@ -253,6 +257,11 @@ class Watching(TorchFunctionMode):
     def _tell(self, name: str, node: Node, args: Any, kwargs: Any, result: Any) -> None:
         for listener in self.listeners.get(name, ()):
             listener(node, args, kwargs, result)
+
+
+def _from_a_network(node: Node) -> bool:
+    """Whether a leaf was made of what some parameter has made, through cuts too: then it is none of a network's."""
+    return any(one is not node and (one.grad or one.param is not None) for one in itertools.islice(node.walk(), 3000))
 
 
 def _carry(value: Any, node: Node, trail: Trail) -> Any:

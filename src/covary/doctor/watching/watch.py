@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,17 @@ SOME_SECONDS, SECONDS = 10.0, 30.0
 Listeners = dict[str, list[Callable[..., None]]]
 
 
+_WATCHING: weakref.WeakSet[Watch] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for watch in list(_WATCHING):
+        watch.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)  # once: what is registered is never let go
+
+
 class Watch:
     """Lays the hooks, fills a `Case`, and takes the hooks out again.
 
@@ -47,7 +59,7 @@ class Watch:
         self.trail.listeners = self.mode.listeners
         self.on_step = on_step
         self.on_close: Callable[[], None] | None = None
-        self.patches = Patches()
+        self.patches, self.lasting = Patches(), Patches()
         self.thread, self.pid = threading.get_ident(), os.getpid()
         self.first_backward: float | None = None
         self._modes_on = False
@@ -67,7 +79,8 @@ class Watch:
         parts = (self.updates, self.gradients, self.modules, self.entries)
         for part in (*parts, self.semantics, self.environments, self.weights, self.aftermath):
             part.start(self.patches)
-        os.register_at_fork(after_in_child=self._forked)
+        self.entries.last(self.lasting)
+        _WATCHING.add(self)
         self.mode.__enter__()
         self._modes_on = True
         return self
@@ -101,10 +114,13 @@ class Watch:
         self.safely(self.aftermath.stop)
         self.safely(self.glances.end)
         self.patches.undo()
+        self.lasting.undo()
         self.updates.stop()
+        _WATCHING.discard(self)
         return self.case
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
+        """In a child process nothing is watched."""
         self.trail.open = False
         self.pid = -1
 
