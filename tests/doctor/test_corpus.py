@@ -45,7 +45,7 @@ def test_nothing_is_found_in_the_healthy(said, path):
     assert record["troubles"] == [], "a rule, or a hook, failed"
     assert serious(record) == []
     assert record["said"]["healthy"] is True
-    assert record["said"]["watched"]["updates"] > 0
+    assert record["said"]["watched"]["backwards"] > 0
 
 
 def test_the_corpus_is_as_large_as_it_says():
