@@ -5,8 +5,8 @@
 
 Inside the window: updates 20 to 190, in blocks of 10. After it: updates 2,000 to 6,000, in blocks of 200, in each of
 which the doctor glances at a few. Of a run the median block counts, since such machines are noisy; of the rounds the
-median ratio. Start-up: until the script's first line, beyond that of a Python that imports PyTorch. Memory: the growth of
-the peak between update 1,000 and update 100,000.
+median ratio. Start-up: until the script's first line, beyond that of a Python that imports PyTorch. Memory: the growth
+of the peak between update 1,000 and update 100,000.
 """
 
 from __future__ import annotations
