@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -303,7 +304,7 @@ def test_an_object_is_an_environment(here):
         {"action_space": Box(-2, 2, (1,), np.float64)},
         {"action_space": Box(-np.inf, np.inf, (2,), np.float64)},
     ],
-    ids=str,
+    ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", str(value)),
 )
 @BOTH
 def test_unusual_spaces_simply_work(change, algo, here):

@@ -289,10 +289,10 @@ print("weights", len(states), hashlib.sha256("".join(states).encode()).hexdigest
     [
         "healthy/cleanrl_like_ppo.py",
         "healthy/td_actor_critic_online.py",
-        "healthy/vae_rsample_bars.py",
+        pytest.param("healthy/vae_rsample_bars.py", marks=pytest.mark.slow),
         "healthy/lbfgs_closure_gp.py",
         "faulty/graph_cut__original_question.py",
-        "faulty/graph_cut__actor_critic_item_list.py",
+        pytest.param("faulty/graph_cut__actor_critic_item_list.py", marks=pytest.mark.slow),
     ],
 )
 def test_watching_changes_no_bit(tmp_path, name):
