@@ -18,7 +18,7 @@ train: setup
 	$(BIN)/python examples/heliostat.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The long studies that `make test` leaves out.
 stress: setup
