@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test stress check format bench
+.PHONY: setup train test stress check format sbx bench
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
@@ -33,8 +33,18 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The published numbers: overhead beside Stable-Baselines3, then every row of the table of returns.
-bench: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev,bench]'
+# Peers that bring dependencies of their own, in an environment of their own, over the same versions of what they share.
+sbx: .venv-sbx/ready
+
+.venv-sbx/ready: .venv/ready
+	test -x .venv-sbx/bin/python || $(PYTHON) -m venv .venv-sbx
+	$(BIN)/python -m pip freeze | grep -E '^(gymnasium|mujoco|numpy|stable_baselines3)==' > .venv-sbx/shared.txt
+	.venv-sbx/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	.venv-sbx/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c .venv-sbx/shared.txt \
+		stable-baselines3 'gymnasium[mujoco]' sbx-rl==0.28.0
+	@touch $@
+
+# The published numbers: the time of training beside other libraries, then every row of the table of returns.
+bench: setup sbx
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/returns.py
