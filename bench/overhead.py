@@ -1,6 +1,6 @@
 """What training costs beside the environment itself: Covary and others on the same workloads, on one core.
 
-    python bench/overhead.py                              every table, about 20 minutes on a free core (two for one row)
+    python bench/overhead.py                              every table, about 20 minutes on a free core
     python bench/overhead.py --workload ppo-A cartpole    workloads whose name holds one of these words
     python bench/overhead.py --quick                      an iteration or two of each, to see that everything runs
     python bench/overhead.py --table                      the tables alone, from the raw rows
@@ -10,8 +10,8 @@ so that a ratio compares what ran within a minute or two:
 
     environment       random actions, drawn beforehand; bare for `online`, else in gymnasium's SyncVectorEnv
     covary            covary.train with preset="none" and vectorization="sync", as a user calls it: metrics are written,
-                      a checkpoint every 10,000 steps as in a run of the default length, observations and rewards are
-                      standardised, and gradients bounded, none of which the others but PPO's gradients do
+                      a checkpoint every 10,000 steps as in a run of the default length, and observations and rewards are
+                      standardised, none of which the others do
     covary-general    the same with fast=False
     hand-written      the eager PyTorch loops in yardstick/by_hand.py
     sb3, sbx          PPO of Stable-Baselines3 and of SBX (JAX), on the CPU with DummyVecEnv, as documented; SBX in the
