@@ -10,8 +10,8 @@ so that a ratio compares what ran within a minute or two:
 
     environment       random actions, drawn beforehand; bare for `online`, else in gymnasium's SyncVectorEnv
     covary            covary.train with preset="none" and vectorization="sync", as a user calls it: metrics are written,
-                      a checkpoint every 10,000 steps as in a run of the default length, and observations and rewards are
-                      standardised, none of which the others do
+                      a checkpoint every 10,000 steps as in a run of the default length, and observations and rewards
+                      are standardised, none of which the others do
     covary-general    the same with fast=False
     hand-written      the eager PyTorch loops in yardstick/by_hand.py
     sb3, sbx          PPO of Stable-Baselines3 and of SBX (JAX), on the CPU with DummyVecEnv, as documented; SBX in the
@@ -20,7 +20,8 @@ so that a ratio compares what ran within a minute or two:
     covary-two-cores  PPO on HalfCheetah with two cores, vectorization="auto" and as many threads as it likes
     covary-profile    once for each workload, profile=True: where the time goes; in no ratio, since looking costs time
 
-    online   actor-critic, one environment, one update after every step; 2-D point mass (full covariance) and CartPole
+    online   actor-critic, one environment, one update after every step; 2-D point mass (full covariance; by hand
+             MultivariateNormal with a diagonal factor) and CartPole; 32-32 or 256-256 tanh
     ppo-A    8 environments x 256 steps, minibatches of 64, 10 epochs; 64-64 tanh for actor and critic
     ppo-B    64 environments x 32 steps, minibatches of 512, 4 epochs; the same networks
 
