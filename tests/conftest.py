@@ -11,7 +11,7 @@ WORLDS = Path(__file__).with_name("worlds.py")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _threads_of_torch():
     torch.set_num_threads(1)
 
 

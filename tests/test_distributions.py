@@ -266,7 +266,7 @@ def spread_of(case: Box, p: BoxNormal) -> dict[str, Tensor]:
 
 
 @pytest.fixture(autouse=True)
-def _one_seed_and_one_thread() -> Iterator[None]:
+def _one_seed_and_threads_of_torch() -> Iterator[None]:
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tensors this small only wait for each other on more

@@ -84,13 +84,24 @@ class Agent:
         value.to(self.device).eval()
         generator = torch.Generator().manual_seed(noise_seed)  # the CPU's, so that any device can go on from it
         self.learner: Learner = module.Learner(self.policy, value, self.config, generator)
+        self.fast: FastPath | None = None
+
+    def noise(self, *shape: int) -> NDArray[np.float32]:
+        """What draws of this shape are made of, from the agent's own random numbers: (*shape, D) or (*shape,)."""
+        noise: NDArray[np.float32] = self.policy.head.noise(shape, self.learner.generator).numpy()
+        return noise
 
     @torch.no_grad()
-    def sample(self, obs: NDArray[np.float32]) -> tuple[Tensor, NDArray[Any]]:
-        """(N, O) encoded observations -> latents (N, D) and actions (N, D), from the agent's own random numbers."""
+    def sample(
+        self, obs: NDArray[np.float32], noise: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(N, O) encoded observations -> latents (N, D) and actions (N, D). noise: as `noise(N)` draws it."""
+        noise = self.noise(len(obs)) if noise is None else noise
+        if self.fast is not None:
+            return self.fast.act(obs, noise)
         density = self.policy(torch.from_numpy(obs).to(self.device))
-        latent = density.sample_latent(noise=density.noise(generator=self.learner.generator))
-        return latent, density.to_action(latent).cpu().numpy()
+        latent = density.sample_latent(noise=torch.from_numpy(noise).to(self.device))
+        return latent.cpu().numpy(), density.to_action(latent).cpu().numpy()
 
     @torch.no_grad()
     def act(self, obs: Any, deterministic: bool = False) -> Any:

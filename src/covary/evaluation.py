@@ -16,7 +16,7 @@ from covary.envs.sources import resolve
 from covary.envs.spaces import check_spaces
 from covary.envs.vectors import build
 from covary.errors import UsageError, check_sizes
-from covary.nets import one_thread
+from covary.nets import threads_of_torch
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def evaluate(
     source = resolve(env)
     venv = build(source, min(n_envs, episodes) if not source.single else 1)
     try:
-        with one_thread():
+        with threads_of_torch():
             return _run(agent, venv, episodes, seed, deterministic, info, max_steps, stopped)
     finally:
         if not source.single and source.vector is None:
@@ -94,7 +94,7 @@ def _run(
     check_spaces(agent.observation_space, agent.action_space, venv)
     n = venv.num_envs
 
-    adapter = Adapter(venv, lambda env, episode: evaluation_seed(seed, env + n * episode))
+    adapter = Adapter(venv, lambda env, episode: evaluation_seed(seed, env + n * episode), wanted=info)
     quota = np.array([len(range(i, episodes, n)) for i in range(n)])
     done = np.zeros(n, np.int64)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)

@@ -85,6 +85,10 @@ class CategoricalHead(nn.Module):
         super().__init__()
         self.logits = linear(features, choices, SMALL)
 
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """What `shape` draws are made of: uniform numbers of this shape."""
+        return torch.rand(shape, generator=generator, device=generator.device)
+
     def forward(self, features: Tensor) -> Categorical:
         return Categorical(self.logits(features), validate_args=False)
 
@@ -168,6 +172,10 @@ class GaussianHead(nn.Module):
         order = list(self.geometry.order)
         factor = np.linalg.cholesky(matrix[np.ix_(order, order)])
         self.matrix = torch.as_tensor(factor, dtype=torch.float32)
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """What `shape` draws are made of: standard normal numbers, (*shape, D)."""
+        return torch.randn((*shape, self.geometry.dim), generator=generator, device=generator.device)
 
     def forward(self, features: Tensor) -> BoxNormal:
         out = self.out(features)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from covary import plots
 from covary.agent import Agent
@@ -21,12 +20,13 @@ from covary.envs.adapter import Adapter, Episode, episode_seed
 from covary.envs.sources import Source
 from covary.errors import UsageError
 from covary.evaluation import evaluate
-from covary.nets import one_thread
+from covary.iterations import Iterations, Losses
+from covary.nets import threads_of_torch
 from covary.policies import mean_entropy
+from covary.profile import Profile
 from covary.progress import Progress
 from covary.runs import Run
 from covary.settings import Settings
-from covary.types import Rollout
 
 LOG_EVERY = 1000  # transitions between two lines of metrics, at the least
 _SELECTION = 2**40  # the best checkpoint is chosen on episodes that no seed of `covary eval` comes near
@@ -39,22 +39,25 @@ def run_training(
     settings: Settings,
     run: Run,
     progress: Progress,
+    threads: int = 1,
     started: list[int] | None = None,
 ) -> Agent:
     """The loop, with everything around it that must happen whatever happens in it."""
+    profile = Profile(settings.run.profile)
     seed = settings.run.seed
     adapter = Adapter(venv, lambda i, k: episode_seed(seed, i, k), settings.config.gamma)
     if started is not None and len(started) == adapter.n:
         adapter.started[:] = started
+    profile.watch(adapter)
     if adapter.self_resetting:
         progress.say(
             "this vector environment resets itself: it is seeded once, its episodes cannot be had again singly"
         )
-    stop = _Stop()
+    stop, first = _Stop(), agent.steps
     try:
-        with stop.watched(), one_thread():
+        with stop.watched(), threads_of_torch(threads):
             try:
-                _loop(agent, adapter, source, settings, run, progress, stop)
+                _loop(agent, adapter, source, settings, run, progress, stop, profile)
             except KeyboardInterrupt:
                 if stop.signal is None:
                     raise  # the second Ctrl-C; the first, during an evaluation, ends like any other stop
@@ -78,27 +81,33 @@ def run_training(
             raise KeyboardInterrupt
         raise SystemExit(128 + stop.signal)
     plots.curve([run.path], run.path / "curve.png")
+    if profile.on:
+        run.write("profile", profile.record(agent.steps - first))
+        progress.say(profile.table(agent.steps - first))
     progress.say(f"done: {run.path}")
     return agent
 
 
 def _loop(
-    agent: Agent, adapter: Adapter, source: Source, settings: Settings, run: Run, progress: Progress, stop: _Stop
+    agent: Agent,
+    adapter: Adapter,
+    source: Source,
+    settings: Settings,
+    run: Run,
+    progress: Progress,
+    stop: _Stop,
+    profile: Profile,
 ) -> None:
     total, options = settings.run.steps, settings.run
     save_every = options.save_every or max(total // 10, 1)
     report = _Report(run, progress)
     next_save, next_eval = _next(agent.steps, save_every), _next(agent.steps, options.eval_every)
     best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
+    iterate = Iterations(agent, adapter, total, stop, profile)
     obs = adapter.reset()
     while agent.steps < total and stop.signal is None:
-        horizon = min(agent.learner.horizon, -(-(total - agent.steps) // adapter.n))
-        rollout, obs = collect(agent, adapter, obs, horizon, stop)
-        if rollout is None:
-            break
-        losses = agent.learner.update(rollout, agent.steps / total)
-        agent.steps += int(rollout.valid.sum())
-        report.add(losses, adapter.episodes)
+        obs, losses, updates = iterate(obs, min(total, next_save, next_eval, report.step + LOG_EVERY))
+        report.add(losses, updates, adapter.episodes)
         evaluated = {}
         if agent.steps >= next_eval:
             next_eval = _next(agent.steps, options.eval_every)
@@ -120,6 +129,7 @@ def _loop(
         if agent.steps >= next_save:
             next_save = _next(agent.steps, save_every)
             _save(agent, adapter, run)
+        profile.lap("logging")
     if stop.signal is not None and agent.steps > report.step:
         report.write(agent, obs, {})  # what ended since the last line is not lost
 
@@ -127,35 +137,6 @@ def _loop(
 def _next(step: int, every: int) -> float:
     """The first multiple of `every` after `step`, so that a stop in between does not move it; never, where it is 0."""
     return (step // every + 1) * every if every else math.inf
-
-
-def collect(
-    agent: Agent, adapter: Adapter, obs: NDArray[np.float32], horizon: int, stop: _Stop | None = None
-) -> tuple[Rollout | None, NDArray[np.float32]]:
-    """Runs the policy for `horizon` steps of all environments; and the observations to go on from. None if stopped."""
-    steps, latents, seen = [], [], []
-    for _ in range(horizon):
-        if stop is not None and stop.signal is not None:
-            return None, obs
-        latent, action = agent.sample(obs)
-        step = adapter.step(action)
-        seen.append(obs)
-        latents.append(latent)
-        steps.append(step)
-        obs = step.obs
-
-    def stacked(parts: list[NDArray[np.float32]]) -> Tensor:
-        return torch.from_numpy(np.stack(parts)).to(agent.device)
-
-    return Rollout(
-        stacked(seen),
-        torch.stack(latents),
-        stacked([s.reward for s in steps]),
-        stacked([s.discount for s in steps]),
-        stacked([s.lam for s in steps]),
-        stacked([s.valid for s in steps]),
-        stacked([s.next_obs for s in steps]),
-    ), obs
 
 
 class _Stop:
@@ -191,17 +172,17 @@ class _Report:
     def __init__(self, run: Run, progress: Progress) -> None:
         self.run, self.progress = run, progress
         self.step, self.count, self.episodes = progress.start, 0, 0
-        self.sums: dict[str, Tensor] = {}
+        self.sums: Losses = {}
         self.finished: list[Episode] = []
         self.began = time.perf_counter()
         for line in run.lines():
             self.episodes = int(line.get("episodes", 0))
 
-    def add(self, losses: dict[str, Tensor], episodes: list[Episode]) -> None:
-        if losses:
-            self.count += 1
-            for name, value in losses.items():
-                self.sums[name] = self.sums[name] + value if name in self.sums else value
+    def add(self, losses: Losses, updates: int, episodes: list[Episode]) -> None:
+        """losses: summed over this many updates."""
+        self.count += updates
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.finished += episodes
         episodes.clear()
 

@@ -22,14 +22,15 @@ assert set(_ACTIVATIONS) == set(get_args(Activation))
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Runs torch on one thread and gives back the others afterwards: more make networks this small slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def threads_of_torch(threads: int = 1) -> Iterator[None]:
+    """Runs torch on this many threads and gives back its own number afterwards: more than one make networks this small
+    slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,11 +37,16 @@ class Adam:
         self.vector = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         for p, part in zip(self.parameters, self.vector.split([p.numel() for p in self.parameters]), strict=True):
             p.data = part.view_as(p)
-        self.betas, self.eps, self.steps = betas, eps, 0
+        self.betas, self.eps = betas, eps
+        self.taken = np.zeros(1)  # steps so far, where a kernel can count them
         self.first, self.second = torch.zeros_like(self.vector), torch.zeros_like(self.vector)
-        rates = [float(lr)] * len(modules) if isinstance(lr, int | float) else [float(rate) for rate in lr]
-        self.rate = torch.cat([self.vector.new_full((n,), r) for n, r in zip(self.segments, rates, strict=True)])
+        self.rates = [float(lr)] * len(modules) if isinstance(lr, int | float) else [float(rate) for rate in lr]
+        self.rate = torch.cat([self.vector.new_full((n,), r) for n, r in zip(self.segments, self.rates, strict=True)])
         self.share = 1.0  # of the learning rate, for annealing; may be assigned to between steps
+
+    @property
+    def steps(self) -> int:
+        return int(self.taken[0])
 
     def state(self) -> dict[str, Tensor]:
         """The moments and the number of steps."""
@@ -49,7 +55,7 @@ class Adam:
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.first.copy_(state["first"])
         self.second.copy_(state["second"])
-        self.steps = int(state["steps"])
+        self.taken[0] = int(state["steps"])
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], max_norm: float) -> Tensor:
@@ -60,7 +66,7 @@ class Adam:
         if max_norm > 0:
             for part, factor in zip(parts, (max_norm / (norms + 1e-6)).clamp(max=1.0), strict=True):
                 part.mul_(factor)
-        self.steps += 1
+        self.taken += 1
         beta1, beta2 = self.betas
         self.first.lerp_(grad, 1 - beta1)  # m_t
         self.second.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v_t

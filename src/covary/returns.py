@@ -45,29 +45,36 @@ class ReturnScale:
 
     CLIP = 10.0
 
-    def __init__(self) -> None:
-        self.count, self.mean, self.m2 = 0.0, 0.0, 0.0
-        self.carry: list[float] = []  # each environment's return so far
+    def __init__(self, environments: int) -> None:
+        self.running = np.zeros(3)  # of all returns so far: how many, their mean, their squared deviations
+        self.carry = np.zeros(environments)  # each environment's return so far
 
     def __call__(self, reward: Tensor, gamma: float, lam: Tensor, valid: Tensor) -> Tensor:
         """Takes in (T, N) rewards and scales them. lam: 0 where an episode was cut; valid: 0 where no step happened."""
-        total = np.array(self.carry) if self.carry else np.zeros(reward.shape[1])
-        returns = []
-        for r, goes_on, happened in zip(*(x.cpu().double().numpy() for x in (reward, lam, valid)), strict=True):
-            total = r + gamma * total
-            returns.append(total[happened > 0])
-            total = total * goes_on
-        self.carry = total.tolist()
-        x = np.concatenate(returns)
+        returns, goes_on = reward.cpu().double().numpy(), lam.cpu().numpy()
+        total = self.carry
+        for t, r in enumerate(returns):
+            returns[t] = total = r + gamma * total
+            total = total * goes_on[t]
+        self.carry[:] = total
+        x = returns[valid.cpu().numpy() > 0]
         if n := len(x):
-            mean = float(x.mean())
-            count, delta = self.count + n, mean - self.mean
-            self.m2 += float(np.square(x - mean).sum()) + delta * delta * self.count * n / count
-            self.mean += delta * n / count
-            self.count = count
+            before, mean, m2 = self.running
+            count, new = before + n, x.mean()
+            delta = new - mean
+            m2 += np.square(x - new).sum() + delta * delta * before * n / count
+            self.running[:] = count, mean + delta * n / count, m2
         return (reward * self.scale).clamp(-self.CLIP, self.CLIP)
+
+    def state(self) -> dict[str, float]:
+        return dict(zip(("count", "mean", "m2"), self.running.tolist(), strict=True))
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Episodes start afresh."""
+        self.running[:], self.carry[:] = [float(state[k]) for k in ("count", "mean", "m2")], 0.0
 
     @property
     def scale(self) -> float:
-        std = math.sqrt(self.m2 / self.count) if self.count > 1 else 0.0
+        count, _, m2 = self.running.tolist()
+        std = math.sqrt(m2 / count) if count > 1 else 0.0
         return 1.0 / std if std > 1e-8 else 1.0

@@ -5,6 +5,7 @@ metrics.jsonl          what was learned, a line a report: decided by seed and se
 timing.jsonl           clock times and steps per second
 checkpoints/N/         agent.json and agent.safetensors after N steps, complete or absent
 checkpoints/best/      the best by evaluation, where there is any
+profile.json           where the time went, if it was asked for
 curve.png              at the end
 """
 
@@ -74,6 +75,10 @@ class Run:
 
     def write_config(self) -> None:
         _write(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
+
+    def write(self, name: str, record: Mapping[str, Any]) -> None:
+        """Writes NAME.json."""
+        _write(self.path / f"{name}.json", json.dumps(record, indent=2) + "\n")
 
     # ---- lines
 

@@ -40,6 +40,10 @@ class RunOptions:
     """episodes of each evaluation"""
     save_every: int = 0
     """transitions between checkpoints; 0 for a tenth of the run"""
+    fast: bool = True
+    """kernels in place of PyTorch's operations wherever they know the networks, the policy and the device"""
+    profile: bool = False
+    """print where the time went, and write it to the run's profile.json"""
     init_from: str | None = None
     """a run or checkpoint to start from: the same mean and the same spread, under this run's covariance"""
 

@@ -15,6 +15,7 @@ from torch import nn
 import covary
 from covary.agent import Agent, CriticConfig, load
 from covary.algorithms import find
+from covary.choices import choose
 from covary.envs.sources import Source, rebuild, resolve
 from covary.envs.spaces import check_spaces, from_json
 from covary.envs.vectors import build
@@ -88,16 +89,17 @@ def train(
         if settings.run.init_from is not None:
             agent.start_from(load(settings.run.init_from, torso=torso))
         place = settings.run.out or f"runs/{source.name}-{algo}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run = Run.create(
-            _free(Path(place), named=settings.run.out is not None), _record(source, settings, torso is not None)
-        )
+        chosen = choose(agent, settings.run.fast)
+        record = _record(source, settings, torso is not None) | {"chosen": chosen._asdict()}
+        run = Run.create(_free(Path(place), named=settings.run.out is not None), record)
         progress = Progress(settings.run.steps, quiet=quiet)
         if settings.preset:
             pairs = ", ".join(f"{k} {_plain(v)}" for k, v in settings.preset.items())
             why = covary.presets.source(_preset_name(source), algo)
             progress.say(f"preset for {source.name}: {pairs} ({why}); --preset none turns it off")
         progress.say(f"{algo} on {source.name} for {settings.run.steps:,} steps, seed {seed} -> {run.path}")
-        return run_training(agent, source, venv, settings, run, progress)
+        progress.say(chosen.line())
+        return run_training(agent, source, venv, settings, run, progress, chosen.threads)
     finally:
         if not source.single and source.vector is None:
             venv.close()
@@ -172,12 +174,14 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
             started = meta.get("episodes_started")
         elif settings.run.init_from is not None:
             agent.start_from(load(settings.run.init_from, torso=torso))
-        run.config["steps"] = settings.run.steps
+        chosen = choose(agent, settings.run.fast, run.config.get("chosen"))
+        run.config |= {"steps": settings.run.steps, "chosen": chosen._asdict()}
         run.write_config()
         run.cut_back(agent.steps)
         progress = Progress(settings.run.steps, agent.steps, quiet=quiet)
         progress.say(f"going on with {path} at step {agent.steps:,}")
-        return run_training(agent, source, venv, settings, run, progress, started)
+        progress.say(chosen.line())
+        return run_training(agent, source, venv, settings, run, progress, chosen.threads, started)
     finally:
         if not source.single and source.vector is None:
             venv.close()
@@ -219,7 +223,8 @@ def _settings_of(run: Run) -> Settings:
     """Raises UsageError where config.json lacks something or holds what no run can have."""
     c = run.config
     try:
-        names = RunOptions.__dataclass_fields__
+        later = {"fast", "profile"}  # options that the first runs did not have
+        names = [name for name in RunOptions.__dataclass_fields__ if name in c or name not in later]
         return Settings(
             RunOptions(**{name: c[name] for name in names}),
             find(c["algo"]).Config(**c["config"]),

@@ -103,7 +103,7 @@ class Learner:
         self.horizon = 1
         self.optimizer = Adam([policy, critic], [config.actor_lr, config.critic_lr])
         self.optimizers = {"adam": self.optimizer}
-        self.reward_scale = ReturnScale()
+        self.reward_scale = ReturnScale(config.n_envs)
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         reward = rollout.reward
@@ -125,7 +125,7 @@ class Learner:
         return {"actor_loss": terms.actor.detach(), "critic_loss": terms.critic.detach()}
 
     def numbers(self) -> dict[str, Any]:
-        return {"reward_scale": vars(self.reward_scale)}
+        return {"reward_scale": self.reward_scale.state()}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
-        vars(self.reward_scale).update(numbers["reward_scale"], carry=[])  # episodes start afresh
+        self.reward_scale.load_state(numbers["reward_scale"])

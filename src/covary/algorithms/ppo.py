@@ -123,8 +123,9 @@ class Learner:
         self.horizon = config.horizon or -(-2048 // config.n_envs)
         self.optimizer = Adam([policy, critic], config.learning_rate, eps=1e-5)
         self.optimizers = {"adam": self.optimizer}
-        self.reward_scale = ReturnScale()
+        self.reward_scale = ReturnScale(config.n_envs)
         self.updates = 0
+        self.fast: Any = None  # a covary.fast.FastPath that takes over the epochs
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         c = self.config
@@ -135,16 +136,15 @@ class Learner:
             self.policy.observe(happened)
         batch, value = self._batch(rollout)
         self.optimizer.share = 1 - progress if c.anneal else 1.0
-        seen = []
+        sums = torch.zeros(5, dtype=torch.float64)  # actor and critic loss, their gradients' norms, minibatches
         epochs = 0
         while epochs < c.epochs:
             epochs += 1
             order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
-            shuffled = Batch(*(part[order.to(part.device)] for part in batch))
-            for parts in zip(*(part.split(c.minibatch) for part in shuffled), strict=True):
-                terms = losses(self.policy, self.critic, Batch(*parts), c, self.generator)
-                norms = descend(terms.actor + terms.critic + terms.entropy, self.optimizer, c.max_grad_norm)
-                seen.append(torch.stack([terms.actor.detach(), terms.critic.detach(), norms[0], norms[1]]))
+            if self.fast is not None:
+                self.fast.epoch(batch, order, sums)
+            else:
+                sums += self._epoch(batch, order.to(batch.x.device))
             if epochs == c.epochs or c.target_kl:
                 kl, clipped = self._divergence(batch)
                 if c.target_kl and kl > c.target_kl:
@@ -152,7 +152,7 @@ class Learner:
         if self.updates > 0:
             self.policy.observe(happened)
         self.updates += 1
-        mean = torch.stack(seen).mean(0)
+        mean = (sums / sums[-1]).float()
         return {
             "actor_loss": mean[0],
             "critic_loss": mean[1],
@@ -165,6 +165,22 @@ class Learner:
             "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share),
             "epochs": torch.tensor(float(epochs)),
         }
+
+    def _epoch(self, batch: Batch, order: Tensor) -> Tensor:
+        """One pass over the batch in this order. Sums over its minibatches, (5,)."""
+        seen = []
+        shuffled = Batch(*(part[order] for part in batch))
+        for parts in zip(*(part.split(self.config.minibatch) for part in shuffled), strict=True):
+            terms = losses(self.policy, self.critic, Batch(*parts), self.config, self.generator)
+            loss = terms.actor + terms.critic + terms.entropy
+            norms = descend(loss, self.optimizer, self.config.max_grad_norm)
+            seen.append(torch.stack([terms.actor.detach(), terms.critic.detach(), *norms, torch.ones_like(loss)]))
+        return torch.stack(seen).sum(0, dtype=torch.float64).cpu()
+
+    def _log_prob(self, x: Tensor, latent: Tensor) -> Tensor:
+        if self.fast is not None:
+            return self.fast.log_probs(x, latent)
+        return self.policy.density(x).log_prob_latent(latent)
 
     @torch.no_grad()
     def _batch(self, rollout: Rollout) -> tuple[Batch, Tensor]:
@@ -181,7 +197,7 @@ class Learner:
         if self.config.scale_rewards:
             reward = self.reward_scale(reward, self.config.gamma, rollout.lam, rollout.valid)
         advantage = gae(reward, rollout.discount, self.config.lam * rollout.lam, value, next_value)
-        log_prob = self.policy.density(x).log_prob_latent(rollout.latent.flatten(0, 1))
+        log_prob = self._log_prob(x, rollout.latent.flatten(0, 1))
         flat = [x, rollout.latent.flatten(0, 1), log_prob]
         flat += [advantage.flatten(), (advantage + value).flatten(), value.flatten()]
         if not bool(rollout.valid.all()):
@@ -195,13 +211,13 @@ class Learner:
     def _divergence(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """KL(pi_old || pi) by the estimator (rho - 1) - log rho (Schulman 2020), and the share of ratios beyond the
         clip."""
-        log_ratio = self.policy.density(batch.x).log_prob_latent(batch.latent) - batch.log_prob
+        log_ratio = self._log_prob(batch.x, batch.latent) - batch.log_prob
         ratio_less_one = torch.expm1(log_ratio)
         return (ratio_less_one - log_ratio).mean(), (ratio_less_one.abs() > self.config.clip).float().mean()
 
     def numbers(self) -> dict[str, Any]:
-        return {"updates": self.updates, "reward_scale": vars(self.reward_scale)}
+        return {"updates": self.updates, "reward_scale": self.reward_scale.state()}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.updates = int(numbers["updates"])
-        vars(self.reward_scale).update(numbers["reward_scale"], carry=[])  # episodes start afresh
+        self.reward_scale.load_state(numbers["reward_scale"])

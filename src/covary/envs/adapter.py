@@ -7,6 +7,7 @@ to; `valid` is 0 for a step that never happened.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,19 +17,39 @@ from numpy.typing import NDArray
 
 from covary.envs.faults import EnvironmentFault
 from covary.envs.spaces import Decoder, Encoder
+from covary.envs.vectors import InProcess
 from covary.errors import UsageError
+
+
+REWARD, DISCOUNT, LAM, VALID, SPARE = range(5)
 
 
 class Step(NamedTuple):
     """One step of N environments."""
 
-    reward: NDArray[np.float32]  # (N,)
-    discount: NDArray[np.float32]  # (N,) gamma, 0 where terminated
-    lam: NDArray[np.float32]  # (N,) 1, 0 where cut
-    valid: NDArray[np.float32]  # (N,) 0 where no step happened
+    table: NDArray[np.float32]  # (5, N) the rows below, and one that the learner may use
     next_obs: NDArray[np.float32]  # (N, O) where the step led
     obs: NDArray[np.float32]  # (N, O) where the next one starts
     info: dict[str, Any]
+
+    @property
+    def reward(self) -> NDArray[np.float32]:
+        return self.table[REWARD]
+
+    @property
+    def discount(self) -> NDArray[np.float32]:
+        """gamma, 0 where terminated"""
+        return self.table[DISCOUNT]
+
+    @property
+    def lam(self) -> NDArray[np.float32]:
+        """1, 0 where cut"""
+        return self.table[LAM]
+
+    @property
+    def valid(self) -> NDArray[np.float32]:
+        """1, 0 where no step happened"""
+        return self.table[VALID]
 
 
 class Episode(NamedTuple):
@@ -53,10 +74,14 @@ class Adapter:
             itself is seeded once.
         seed_of: (environment, episode) -> the episode's seed.
         gamma: what `discount` is where the world goes on.
+        wanted: keys of the environments' info to report.
 
     Attributes:
         episodes: the episodes that ended since the list was last emptied.
         started: (N,) how many episodes each environment has started.
+        envs: the environments themselves where they are stepped one by one, else None.
+        usual: the table of a step in which nothing ends.
+        always: whether every step happens: no environment resets itself on a step of its own.
     """
 
     def __init__(
@@ -64,8 +89,9 @@ class Adapter:
         venv: Any,
         seed_of: Callable[[int, int], int],
         gamma: float = 1.0,
+        wanted: tuple[str, ...] = (),
     ) -> None:
-        self.venv, self.seed_of, self.gamma = venv, seed_of, np.float32(gamma)
+        self.venv, self.seed_of, self.wanted = venv, seed_of, wanted
         self.mode = AutoresetMode(venv.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.n = venv.num_envs
         self.encode = Encoder(venv.single_observation_space)
@@ -75,8 +101,16 @@ class Adapter:
         self.steps = 0  # vector steps so far, for messages
         self._phantom = np.zeros(self.n, bool)
         self._action: NDArray[Any] = np.zeros(0)  # the latest, for messages
-        self._return = np.zeros(self.n)
-        self._length = np.zeros(self.n, np.int64)
+        self._return: Any = np.zeros(self.n)  # lists where environments are stepped one by one
+        self._length: Any = np.zeros(self.n, np.int64)
+        self.usual = np.zeros((5, self.n), np.float32)
+        self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
+        self.always = self.mode is not AutoresetMode.NEXT_STEP
+        self.envs: Any = venv.envs if isinstance(venv, InProcess) else None
+        if self.envs is not None:
+            self._return, self._length = [0.0] * self.n, [0] * self.n
+        self._raw_shape = (self.n, *(venv.single_observation_space.shape or ()))
+        self._raw_dtype = np.int64 if self.encode.one_hot else np.float32
 
     @property
     def self_resetting(self) -> bool:
@@ -85,11 +119,13 @@ class Adapter:
     @property
     def longest(self) -> int:
         """Steps so far of the longest episode under way."""
-        return int(self._length.max())
+        return int(max(self._length))
 
     def reset(self) -> NDArray[np.float32]:
         """Starts an episode in every environment. (N, O)"""
-        self._return[:], self._length[:], self._phantom[:] = 0, 0, False
+        self._phantom[:] = False
+        for i in range(self.n):
+            self._return[i], self._length[i] = 0.0, 0
         seeds = self._seeds(np.ones(self.n, bool))
         # one that resets itself may take nothing but the one number that VectorEnv.reset speaks of
         obs, _ = self.venv.reset(seed=seeds[0] if self.self_resetting else seeds)
@@ -103,8 +139,57 @@ class Adapter:
     def step(self, action: NDArray[Any]) -> Step:
         """action: (N, D) or (N,) as the policy gave it."""
         self._action = action
-        raw, reward, terminated, truncated, info = self.venv.step(self.decode(action))
         self.steps += 1
+        return self._step_each(action) if self.envs is not None else self._step_all(action)
+
+    def _step_each(self, action: NDArray[Any]) -> Step:
+        """A step of environments in this process: straight into the arrays that the learner reads."""
+        table = self.usual.copy()
+        reward = table[REWARD]
+        raw = np.empty(self._raw_shape, self._raw_dtype)
+        returns, lengths, ended, infos = self._return, self._length, [], []
+        for i, (env, one) in enumerate(zip(self.envs, self.decode(action), strict=True)):
+            obs, r, terminated, truncated, info = env.step(one)
+            raw[i] = obs
+            reward[i] = r
+            returns[i] += float(r)
+            lengths[i] += 1
+            if terminated or truncated:
+                ended.append(i)
+                table[LAM, i] = 0.0
+                if terminated:
+                    table[DISCOUNT, i] = 0.0
+            if self.wanted:
+                infos.append(info)
+        next_obs = obs = self._encoded(raw)
+        if not math.isfinite(float(np.add.reduce(next_obs, None)) + float(np.add.reduce(reward))):
+            self._checked(next_obs, "observation", "step")
+            self._checked(reward, "reward", "step")
+        if ended:
+            obs = next_obs.copy()
+            for i in ended:
+                self._note(i, int(self.started[i]) - 1)
+                raw[i], _ = self.envs[i].reset(seed=self.seed_of(i, int(self.started[i])))
+                self.started[i] += 1
+                obs[i] = self._checked(self._encoded(raw[i : i + 1]), "observation", "reset")
+        return Step(table, next_obs, obs, self._gathered(infos))
+
+    def _encoded(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        return self.encode(raw) if self.encode.one_hot else raw.reshape(len(raw), -1)
+
+    def _gathered(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
+        """The wanted keys of each environment's info, as vector environments report them: values and a mask."""
+        merged: dict[str, Any] = {}
+        for key in self.wanted if infos else ():
+            mask = np.array([key in info for info in infos])
+            if mask.any():
+                merged[key] = np.array([info.get(key, 0) for info in infos])
+                merged[f"_{key}"] = mask
+        return merged
+
+    def _step_all(self, action: NDArray[Any]) -> Step:
+        """A step of any vector environment."""
+        raw, reward, terminated, truncated, info = self.venv.step(self.decode(action))
         shape = (self.n, *(self.venv.single_observation_space.shape or ()))
         for name, value, wanted in (
             ("observation", raw, shape),
@@ -120,23 +205,24 @@ class Adapter:
         obs = self._checked(self.encode(raw), "observation", "step")
         reward = self._checked(np.asarray(reward, np.float32), "reward", "step")
         ended = np.logical_or(terminated, truncated)
-        valid = ~self._phantom
-        self._return += np.where(valid, reward, 0.0)
-        self._length += valid
+        table = self.usual.copy()
+        table[REWARD] = reward
+        table[DISCOUNT, np.asarray(terminated, bool)] = 0.0
+        table[LAM, ended] = 0.0
+        table[VALID, self._phantom] = 0.0
+        self._return += np.where(self._phantom, 0.0, reward)
+        self._length += ~self._phantom
         next_obs = obs
         if ended.any():
             next_obs, obs = self._finish(obs, ended, info)
         elif self.mode is AutoresetMode.NEXT_STEP:
             self._phantom[:] = False
-        return Step(
-            reward,
-            np.where(terminated, np.float32(0), self.gamma),
-            (~ended).astype(np.float32),
-            valid.astype(np.float32),
-            next_obs,
-            obs,
-            info,
-        )
+        return Step(table, next_obs, obs, info)
+
+    def _note(self, i: int, number: int) -> None:
+        """An episode of environment i has ended."""
+        self.episodes.append(Episode(i, number, float(self._return[i]), int(self._length[i])))
+        self._return[i], self._length[i] = 0.0, 0
 
     def _finish(
         self, obs: NDArray[np.float32], ended: NDArray[np.bool_], info: dict[str, Any]
@@ -144,8 +230,7 @@ class Adapter:
         """Notes the episodes that ended; where each really ended, and where the next one starts."""
         for i in np.flatnonzero(ended):
             number = int(self.started[i]) - 1 if not self.self_resetting else -1
-            self.episodes.append(Episode(int(i), number, float(self._return[i]), int(self._length[i])))
-        self._return[ended], self._length[ended] = 0, 0
+            self._note(int(i), number)
         if self.mode is AutoresetMode.NEXT_STEP:
             self._phantom = ended.copy()  # the next step resets these and is none
             return obs, obs

@@ -52,7 +52,8 @@ class Decoder:
         space = self.space
         if isinstance(space, gymnasium.spaces.Box):
             shaped = action.reshape(len(action), *space.shape).astype(space.dtype)
-            return np.clip(shaped, space.low, space.high, out=shaped)
+            np.minimum(shaped, space.high, out=shaped)  # np.clip takes four times as long for so few numbers
+            return np.maximum(shaped, space.low, out=shaped)
         assert isinstance(space, gymnasium.spaces.Discrete)
         return action.astype(space.dtype) + space.start
 

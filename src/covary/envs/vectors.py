@@ -100,6 +100,11 @@ class _Maker:
         return Guarded(self.source.make(), self.index)
 
 
+class InProcess(SyncVectorEnv):
+    """Environments in this process. The adapter steps them one by one and not through `step`, which merges infos that
+    nobody asked for and copies everything twice: 10 us for one environment, 3 us for each of many."""
+
+
 class _Workers(AsyncVectorEnv):
     """Raises what a worker raised, once, and does not log its traceback beside; says when one was killed."""
 
@@ -170,7 +175,7 @@ def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") ->
     makers = [_Maker(source, i) for i in range(n_envs)]
     if vectorization == "async":
         return _Workers(makers, autoreset_mode=AutoresetMode.DISABLED)
-    venv = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    venv = InProcess(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
     if len({id(env.unwrapped) for env in venv.envs}) < n_envs:
         raise UsageError(
             "Every environment must be an object of its own.",

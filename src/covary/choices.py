@@ -1,0 +1,84 @@
+"""What is chosen for a run by looking at the machine and the agent, and is then kept: a resumed run repeats it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+import torch
+
+from covary import fast
+from covary.agent import Agent
+
+
+class Chosen(NamedTuple):
+    """As config.json keeps it."""
+
+    path: str  # "fast" or "general"
+    why: str  # not the fast one; empty where it is
+    threads: int  # of torch, while the run goes on
+
+    def line(self) -> str:
+        """For the log."""
+        path = "fast path (kernels)" if self.path == "fast" else f"general path ({self.why})"
+        return f"{path}, {self.threads} thread{'s' * (self.threads != 1)}"
+
+
+def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
+    """Puts the agent on the fast path where that is wanted and possible, and chooses torch's threads.
+
+    Args:
+        before: what config.json kept of an earlier choice, to be repeated.
+    """
+    kept: dict[str, Any] = before if isinstance(before, dict) else {}
+    threads = kept.get("threads")
+    if not wanted:
+        why = "fast is off"
+    elif kept.get("path") == "general":
+        why = str(kept.get("why"))
+    elif agent.device.type != "cpu":
+        why = f"on {agent.device.type}"
+    else:
+        why = fast.attach(agent) or ""
+    path = "general" if why else "fast"
+    if not (isinstance(threads, int) and 0 < threads <= 1024):
+        threads = 1 if path == "fast" or agent.device.type != "cpu" else _threads(agent)
+    return Chosen(path, why, threads)
+
+
+ENOUGH = 1.5  # times faster, or more threads are not worth the cores they take
+
+
+def _threads(agent: Agent) -> int:
+    """How many threads a gradient of this agent is computed fastest with: 1, or all that torch would take.
+
+    The number that the user set is kept. Nothing is stepped and nothing learned.
+    """
+    most = torch.get_num_threads()
+    if "OMP_NUM_THREADS" in os.environ or most == 1:
+        return most
+    networks = (agent.policy.torso, agent.learner.critic)
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    batch = min(getattr(agent.config, "minibatch", agent.config.n_envs), agent.learner.horizon * agent.config.n_envs)
+    x = torch.zeros(batch, agent.encode.size)
+
+    def seconds() -> float:
+        """The fastest of a few, so that another process does not decide."""
+        best = float("inf")
+        for _ in range(5):
+            began = time.perf_counter()
+            loss = sum(network(x).sum() for network in networks)
+            if parameters:
+                torch.autograd.grad(loss, parameters, allow_unused=True)
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.set_num_threads(1)
+            one = seconds()
+            torch.set_num_threads(most)
+            return most if seconds() * ENOUGH < one else 1
+    finally:
+        torch.set_num_threads(most)

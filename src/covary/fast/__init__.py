@@ -1,0 +1,25 @@
+"""Kernels for the usual case: a multilayer perceptron with one of our policies, trained by ppo or actor_critic on a CPU.
+
+They do the general path's arithmetic in place, in the memory of the modules' own parameters, and are compiled by Numba
+when they are first needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def attach(agent: Any) -> str | None:
+    """Puts an agent on the fast path where that knows everything about it; else the reason why not."""
+    from covary.fast.tables import Unknown
+
+    try:
+        from covary.fast.path import FastPath
+    except ImportError as error:
+        return f"no Numba ({error})"
+    try:
+        agent.fast = FastPath(agent.learner)
+    except Unknown as unknown:
+        return str(unknown)
+    agent.learner.fast = agent.fast
+    return None

@@ -1,0 +1,102 @@
+"""How a kernel is compiled: by Numba, once for each machine; what it made is kept on disk for the next command."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding
+import numba
+from numba import float32, float64, int64, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+HERE = Path(__file__).parent
+Vector, Matrix = float32[::1], float32[:, ::1]
+Numbers, Table = float64[::1], float64[:, ::1]
+Indices, Rows = int64[::1], int64[:, ::1]
+
+# Sums may be taken in any order and products fused, as every BLAS does; NaN and infinity keep their meaning.
+_MATHS = {"reassoc", "contract", "arcp", "nsz"}
+
+
+_STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py")))).hexdigest()[:16]
+
+
+def _folder() -> str | None:
+    """Where compiled kernels are kept: a folder for each version of this room's source, since Numba looks at the file
+    of a kernel alone and not at those it calls. None where nothing can be written."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        places = [Path(chosen)]
+    else:
+        home = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
+        places = [Path(os.environ.get("XDG_CACHE_HOME") or home).expanduser() / "covary"]
+    for place in places:
+        folder = place / f"kernels-{_STAMP}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return str(folder)
+        except (OSError, RuntimeError):
+            continue
+    return None
+
+
+FOLDER = _folder()
+"""Where compiled kernels are kept, or None: then each process compiles its own."""
+
+
+def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A function compiled for these types."""
+
+    def compile_it(function: Callable[..., Any]) -> Any:
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, FOLDER or ""
+        try:
+            return numba.njit(
+                signature,
+                cache=FOLDER is not None,
+                fastmath=_MATHS,
+                error_model="numpy",
+                nogil=True,
+                **options,
+            )(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return compile_it
+
+
+def part(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A function that kernels call. It is compiled once and called by its name in the process: Numba would copy it into
+    each of its callers and optimise every copy, which is most of what compiling costs."""
+
+    def compile_it(function: Callable[..., Any]) -> Any:
+        made = kernel(signature)(function)
+        (compiled,) = made.overloads.values()
+        name = f"covary.{function.__name__}.{_STAMP}"
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        llvmlite.binding.add_symbol(name, address)
+        arguments, result = signature.args, signature.return_type
+
+        def call(context: Any, *given: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                kind = context.call_conv.get_function_type(result, arguments)
+                callee = cgutils.get_or_insert_function(builder.module, kind, name)
+                _, value = context.call_conv.call_function(builder, callee, result, arguments, values)
+                return context.get_dummy_value() if result == types.void else value
+
+            return result(*arguments), generate
+
+        names = ["context", *inspect.signature(function).parameters]
+        positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        call.__signature__ = inspect.Signature([inspect.Parameter(n, positional) for n in names])  # type: ignore[attr-defined]
+        return intrinsic(call)
+
+    return compile_it

@@ -1,0 +1,105 @@
+"""The fast path of an agent: what the general path computes, by kernels, in the modules' own memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covary.fast.steps import act, epoch, learn, log_probs
+from covary.fast.tables import numpy_of, read
+from covary.nets import RunningNorm
+
+Floats = NDArray[np.float32]
+
+
+class FastPath:
+    """Acts and learns for a learner, whose modules stay what they are.
+
+    Args:
+        learner: of `ppo` or `actor_critic`, its networks on the CPU in float32.
+
+    Raises:
+        Unknown: something that the kernels do not do.
+    """
+
+    def __init__(self, learner: Any) -> None:
+        config, optimizer, policy = learner.config, learner.optimizer, learner.policy
+        tables = read(policy, learner.critic, optimizer, entropy=config.entropy_coef > 0)
+        vector = numpy_of(optimizer.vector)
+        self.learner, self.optimizer = learner, optimizer
+        self.policy = (vector, tables.layers, tables.plan, tables.dims, tables.box, tables.given)
+        self.minibatch = min(getattr(config, "minibatch", config.n_envs), learner.horizon * config.n_envs)
+        self.work = np.zeros((tables.rows, max(self.minibatch, config.n_envs)), np.float32)
+        self.slope = np.zeros_like(self.work)
+        self.width, self.choices = max(len(tables.dims), 1), not len(tables.dims)
+        self.density = (np.zeros((7, self.width)), np.zeros((self.width + 2, self.width)))
+        self.direction = np.zeros(tables.slopes)
+        moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
+        sizes, rates = np.array(optimizer.segments, np.int64), np.array(optimizer.rates)
+        self.settings = np.array([config.max_grad_norm, 1.0, *optimizer.betas, optimizer.eps])
+        self.adam = (np.zeros_like(vector), *moments, sizes, rates, self.settings, optimizer.taken, np.zeros(len(sizes)))
+        self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
+        scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
+        options = np.array([config.gamma, config.entropy_coef, scaled])
+        self.before = (*self.policy, *self.adam, *self.normalizer, self.clip)  # the arguments of `learn`
+        self.after = (scale.running, scale.carry, options, self.work, self.slope, *self.density, self.direction)
+
+    # ---- acting
+
+    def act(self, obs: Floats, noise: Floats) -> tuple[Floats, Floats]:
+        """(N, O) raw observations, (N, D) noise -> latents and actions, (N, D), the actions inside their bounds; of
+        choices (N,) each."""
+        latents, actions = np.empty((len(obs), self.width), np.float32), np.empty((len(obs), self.width), np.float32)
+        noise, most = noise.reshape(len(obs), self.width), self.work.shape[1]
+        for start in range(0, len(obs), most):
+            rows = slice(start, start + most)
+            ours = (obs[rows], noise[rows], latents[rows], actions[rows])
+            act(*self.policy, *self.normalizer[3:], self.clip, *ours, self.work, *self.density)
+        return (latents[:, 0], actions[:, 0]) if self.choices else (latents, actions)
+
+    # ---- learning online
+
+    def learn(self, obs: Floats, latents: Floats, steps: Floats, next_obs: Floats, sums: NDArray[np.float64]) -> None:
+        """One update of `actor_critic`; steps: (5, N), see `covary.fast.steps.learn`."""
+        latents = latents.reshape(len(obs), self.width)
+        learn(*self.before, obs, latents, steps, next_obs, *self.after, sums)
+
+    # ---- learning from rollouts
+
+    def log_probs(self, x: Tensor, latent: Tensor) -> Tensor:
+        """log pi(latent | x) up to the geometry's Jacobian, which depends on the latent alone. x: (B, O), latent (B, D)
+        or (B,). -> (B,)"""
+        out = np.empty(len(x), np.float32)
+        both = x.contiguous().numpy(), _columns(latent)
+        log_probs(*self.policy, *both, self.work, out, *self.density, self.direction)
+        return torch.from_numpy(out)
+
+    def epoch(self, batch: Any, order: Tensor, sums: Tensor) -> None:
+        """A pass of `ppo` over its batch in this order. sums: (5,) float64, see `covary.fast.steps.epoch`."""
+        c = self.learner.config
+        self.settings[1] = self.optimizer.share
+        rows = (batch.x.contiguous().numpy(), _columns(batch.latent))
+        rows += tuple(part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target))
+        epoch(
+            *(*self.policy, *self.adam, *rows, order.numpy(), self.minibatch, c.clip, c.entropy_coef),
+            *(self.work, self.slope, *self.density, self.direction, sums.numpy()),
+        )
+
+
+def _columns(latent: Tensor) -> Floats:
+    """(B, D) or, of choices, (B,) -> (B, D) float32."""
+    array: Floats = latent.reshape(len(latent), -1).float().contiguous().numpy()
+    return array
+
+
+def _normalizer(module: Any, features: int) -> tuple[tuple[NDArray[Any], ...], float]:
+    """count, mean64, m2, mean, inv_std; and where standardised observations are clipped, infinite for not at all."""
+    if isinstance(module, RunningNorm):
+        kept = (module.count.view(1), module.mean64, module.m2, module.mean, module.inv_std)
+        return tuple(numpy_of(x) for x in kept), module.CLIP
+    nothing = (np.zeros(1), np.zeros(features), np.zeros(features))
+    return (*nothing, np.zeros(features, np.float32), np.ones(features, np.float32)), np.inf

@@ -1,0 +1,163 @@
+"""What the kernels need of an agent: its networks and its policy's head as tables of numbers.
+
+`read` raises Unknown with the reason wherever there is something that the kernels do not do; the general path, which
+knows every module, then runs instead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from covary.distributions import Geometry
+from covary.heads import CategoricalHead, GaussianHead
+from covary.nets import RunningNorm, Value
+from covary.optim import Adam
+from covary.policies import Policy
+
+# As the kernels have them; repeated here so that reading an agent needs no Numba.
+ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.Tanh: 1, nn.ReLU: 2, nn.ELU: 3}
+KINDS = {"free": 0, "squash": 1, "half": 2, "wrap": 3, "clip": 4}
+
+
+class Unknown(Exception):
+    """Something that the kernels do not do; says what."""
+
+
+class Tables(NamedTuple):
+    """See `covary.fast.dense` and `covary.fast.densities` for the columns."""
+
+    layers: NDArray[np.int64]  # (layers, 7) the policy's, then the critic's
+    rows: int  # of `work`
+    plan: NDArray[np.int64]  # (12,)
+    dims: NDArray[np.int64]  # (D, 5)
+    box: NDArray[np.float64]  # (D, 7)
+    given: NDArray[np.float64]  # (D, D)
+    slopes: int  # numbers in the slope of a score
+
+
+def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = False) -> Tables:
+    """The tables of these networks, whose parameters are views of the optimizer's vector.
+
+    Args:
+        entropy: whether the loss has an entropy bonus.
+    """
+    if type(policy) is not Policy or type(critic) is not Value:
+        raise Unknown("networks of other classes")
+    if type(policy.normalizer) not in (RunningNorm, nn.Identity):
+        raise Unknown(f"a normalizer of type {type(policy.normalizer).__name__}")
+    head = policy.head
+    if entropy and type(head) is not CategoricalHead:
+        raise Unknown("an entropy bonus of a Gaussian policy")
+    last = head.out if type(head) is GaussianHead else head.logits
+    layers: list[tuple[int, ...]] = []
+    inputs = _inputs(policy.torso, last)
+    top = _stack(layers, [*_modules(policy.torso), last], optimizer, fills=inputs)
+    depth = len(layers)
+    end = top + last.out_features
+    value = _stack(layers, [*_modules(critic.torso), critic.head], optimizer, fills=end)
+    if _inputs(critic.torso, critic.head) != inputs:
+        raise Unknown("a critic that reads something else than the policy")
+    dims, box, given, about, slopes = _head(head, optimizer)
+    plan = np.array([*about, depth, top, value], np.int64)
+    return Tables(np.array(layers, np.int64), value + 1, plan, dims, box, given, slopes)
+
+
+def _modules(torso: nn.Module) -> list[nn.Module]:
+    if type(torso) in (nn.Linear, nn.Identity, *ACTIVATIONS):
+        return [torso]
+    if type(torso) is nn.Sequential:
+        return [inner for part in torso for inner in _modules(part)]
+    raise Unknown(f"a torso with {type(torso).__name__}")
+
+
+def _inputs(torso: nn.Module, last: nn.Linear) -> int:
+    first = next((m for m in [*_modules(torso), last] if isinstance(m, nn.Linear)), last)
+    return int(first.in_features)
+
+
+def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: Adam, fills: int) -> int:
+    """Adds a layer for each linear module, with the activation that follows it; the row that the last one fills."""
+    reads = 0
+    modules = [m for m in modules if type(m) is not nn.Identity]
+    for module, following in zip(modules, [*modules[1:], None], strict=True):
+        if hooked(module):
+            raise Unknown("a module with hooks")
+        if not isinstance(module, nn.Linear):
+            if reads == 0 or (following is not None and not isinstance(following, nn.Linear)):
+                raise Unknown("an activation that follows no linear layer")
+            continue
+        if type(module) is not nn.Linear:
+            raise Unknown(f"a layer of type {type(module).__name__}")
+        activation = ACTIVATIONS.get(type(following), 0) if following is not None else 0
+        if isinstance(following, nn.ELU) and following.alpha != 1.0:
+            raise Unknown("an ELU whose alpha is not 1")
+        bias = -1 if module.bias is None else place(module.bias, optimizer)
+        sizes = (module.in_features, module.out_features)
+        layers.append((place(module.weight, optimizer), bias, *sizes, activation, reads, fills))
+        reads, fills = fills, fills + module.out_features
+    return reads
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody listens to a module or has changed its forward, whom a kernel would not reach."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(module) or any(getattr(module, name) for name in hooks)
+
+
+def place(parameter: Tensor, optimizer: Adam) -> int:
+    """Where a parameter begins in the optimizer's vector."""
+    vector = optimizer.vector
+    offset, rest = divmod(parameter.data_ptr() - vector.data_ptr(), vector.element_size())
+    inside = 0 <= offset <= vector.numel() - parameter.numel() and not rest
+    if not inside or not parameter.is_contiguous() or not parameter.requires_grad:
+        raise Unknown("a parameter that is frozen, or shared with something else")
+    return offset
+
+
+def _head(
+    head: nn.Module, optimizer: Adam
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], list[int], int]:
+    """dims, box, given, the plan's first nine numbers and how many slopes a score has."""
+    if hooked(head):
+        raise Unknown("a module with hooks")
+    if type(head) is CategoricalHead:
+        choices = head.logits.out_features
+        nothing = np.zeros((0, 0))
+        return np.zeros((0, 5), np.int64), np.zeros((0, 7)), nothing, [0] * 8 + [choices], choices
+    if type(head) is not GaussianHead:
+        raise Unknown(f"a head of type {type(head).__name__}")
+    geometry, d = head.geometry, head.geometry.dim
+    fixed = head.matrix is not None
+    if (head.full or fixed) and len(geometry.columns("wrap", "clip")) > 1:
+        raise Unknown("two correlated dimensions that are angles or clipped")
+    learned = head.config.covariance != "fixed"
+    own = learned and not head.per_state
+    about = [d, len(head.angles), head.couplings, int(head.per_state), int(learned)]
+    about += [place(head.log_std, optimizer) if own else 0]
+    about += [place(head.coupling, optimizer) if own and head.couplings else 0, int(fixed), 0]
+    given = np.zeros((d, d)) if head.matrix is None else head.matrix.double().numpy().copy()
+    dims, box = _dimensions(geometry, head)
+    return dims, box, given, about, d + len(head.angles) + d + head.couplings
+
+
+def _dimensions(geometry: Geometry, head: GaussianHead) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    order = geometry.order
+    dims, box = np.zeros((geometry.dim, 5), np.int64), np.zeros((geometry.dim, 7))
+    for i, kind in enumerate(geometry.kinds):
+        angle = head.angles.index(i) if kind == "wrap" else 0
+        dims[i] = KINDS[kind], i in head.kept, angle, order.index(i), order[i]
+        low, high = np.float32(geometry.low[i]), np.float32(geometry.high[i])
+        start = (float(x[i]) for x in (head.offset, head.gain, head.base_log_std))
+        box[i] = low, high, np.nextafter(high, low), *start, 1.0 if math.isinf(high) else -1.0
+    return dims, box
+
+
+def numpy_of(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's own memory."""
+    array: NDArray[Any] = tensor.detach().numpy()
+    return array
