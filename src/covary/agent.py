@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from covary.heads import PolicyConfig
 from covary.nets import Activation, Value, mlp, width_of
 from covary.policies import make_policy
 from covary.types import Learner
+
+if TYPE_CHECKING:
+    from covary.fast.path import FastPath
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,18 @@ class Agent:
         generator = torch.Generator().manual_seed(noise_seed)  # the CPU's, so that any device can go on from it
         self.learner: Learner = module.Learner(self.policy, value, self.config, generator)
         self.fast: FastPath | None = None
+        self.ahead: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # noise that was drawn and not used yet
 
     def noise(self, *shape: int) -> NDArray[np.float32]:
         """What draws of this shape are made of, from the agent's own random numbers: (*shape, D) or (*shape,)."""
         noise: NDArray[np.float32] = self.policy.head.noise(shape, self.learner.generator).numpy()
+        return noise
+
+    def next_noise(self, n: int) -> NDArray[np.float32]:
+        """noise(n) for one step after another; drawn for many at once, which is cheaper, and kept in checkpoints."""
+        if not len(self.ahead) or self.ahead.shape[1] != n:
+            self.ahead = self.noise(256, n)
+        noise, self.ahead = self.ahead[0], self.ahead[1:]
         return noise
 
     @torch.no_grad()
@@ -140,6 +151,7 @@ class Agent:
         for name, optimizer in self.learner.optimizers.items():
             tensors |= {f"{name}.{k}": v for k, v in optimizer.state().items()}
         tensors["generator"] = self.learner.generator.get_state()
+        tensors["noise"] = torch.from_numpy(self.ahead.copy())
         meta = {
             "covary": covary.__version__,
             "algo": self.algo,
@@ -174,6 +186,8 @@ class Agent:
                 if state := _under(f"{name}.", tensors):
                     optimizer.load_state(state)
             self.learner.generator.set_state(tensors["generator"])
+            if "noise" in tensors:  # the first runs kept none
+                self.ahead = tensors["noise"].numpy()
             self.learner.load_numbers(meta["learner"])
             self.steps = int(meta["steps"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:

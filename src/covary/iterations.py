@@ -46,7 +46,10 @@ class Iterations:
     def _rollout(self, obs: Floats) -> tuple[Floats, Losses, int]:
         agent = self.agent
         horizon = min(agent.learner.horizon, -(-(self.total - agent.steps) // self.adapter.n))
-        noise = agent.noise(horizon, self.adapter.n)
+        if agent.learner.horizon == 1:
+            noise = agent.next_noise(self.adapter.n)[None]
+        else:
+            noise = agent.noise(horizon, self.adapter.n)
         for t in range(horizon):
             if self.stop.signal is not None:
                 return obs, {}, 0
@@ -77,12 +80,14 @@ class Iterations:
         fast, n = agent.fast, adapter.n
         assert fast is not None
         sums = np.zeros(3)
+        adapter.trusting = True  # the kernel looks at every number before it learns from it
         while agent.steps < until and stop.signal is None:
-            latent, action = fast.act(obs, agent.noise(n))
+            latent, action = fast.act(obs, agent.next_noise(n))
             profile.lap("inference")
             step = adapter.step(action)
             profile.lap("adapter")
-            fast.learn(obs, latent, step.table, step.next_obs, sums)
+            if not fast.learn(obs, latent, step.table, step.next_obs, sums):
+                adapter.complain(step)
             agent.steps += n if adapter.always else int(step.valid.sum())
             obs = step.obs
             profile.lap("update")

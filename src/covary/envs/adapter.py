@@ -81,6 +81,7 @@ class Adapter:
         started: (N,) how many episodes each environment has started.
         envs: the environments themselves where they are stepped one by one, else None.
         usual: the table of a step in which nothing ends.
+        trusting: whether somebody else sees to it that what the environments give is finite.
         always: whether every step happens: no environment resets itself on a step of its own.
     """
 
@@ -105,6 +106,7 @@ class Adapter:
         self._length: Any = np.zeros(self.n, np.int64)
         self.usual = np.zeros((5, self.n), np.float32)
         self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
+        self.trusting = False
         self.always = self.mode is not AutoresetMode.NEXT_STEP
         self.envs: Any = venv.envs if isinstance(venv, InProcess) else None
         if self.envs is not None:
@@ -162,9 +164,8 @@ class Adapter:
             if self.wanted:
                 infos.append(info)
         next_obs = obs = self._encoded(raw)
-        if not math.isfinite(float(np.add.reduce(next_obs, None)) + float(np.add.reduce(reward))):
-            self._checked(next_obs, "observation", "step")
-            self._checked(reward, "reward", "step")
+        if not self.trusting and not math.isfinite(float(np.add.reduce(next_obs, None)) + float(np.add.reduce(reward))):
+            self.complain(Step(table, next_obs, obs, {}))
         if ended:
             obs = next_obs.copy()
             for i in ended:
@@ -173,6 +174,11 @@ class Adapter:
                 self.started[i] += 1
                 obs[i] = self._checked(self._encoded(raw[i : i + 1]), "observation", "reset")
         return Step(table, next_obs, obs, self._gathered(infos))
+
+    def complain(self, step: Step) -> None:
+        """Says which number of a step is not finite, if any."""
+        self._checked(step.next_obs, "observation", "step")
+        self._checked(step.reward, "reward", "step")
 
     def _encoded(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         return self.encode(raw) if self.encode.one_hot else raw.reshape(len(raw), -1)

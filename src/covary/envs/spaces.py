@@ -46,12 +46,13 @@ class Decoder:
 
     def __init__(self, space: gymnasium.Space[Any]) -> None:
         self.space = space
+        self.shape = (-1, *(space.shape or ()))
 
     def __call__(self, action: NDArray[Any]) -> NDArray[Any]:
         """(N, D) or (N,) -> (N, *shape)"""
         space = self.space
         if isinstance(space, gymnasium.spaces.Box):
-            shaped = action.reshape(len(action), *space.shape).astype(space.dtype)
+            shaped = action.reshape(self.shape).astype(space.dtype)
             np.minimum(shaped, space.high, out=shaped)  # np.clip takes four times as long for so few numbers
             return np.maximum(shaped, space.low, out=shaped)
         assert isinstance(space, gymnasium.spaces.Discrete)

@@ -63,10 +63,11 @@ class FastPath:
 
     # ---- learning online
 
-    def learn(self, obs: Floats, latents: Floats, steps: Floats, next_obs: Floats, sums: NDArray[np.float64]) -> None:
-        """One update of `actor_critic`; steps: (5, N), see `covary.fast.steps.learn`."""
+    def learn(self, obs: Floats, latents: Floats, steps: Floats, next_obs: Floats, sums: NDArray[np.float64]) -> bool:
+        """One update of `actor_critic`; steps: (5, N), see `covary.fast.steps.learn`. False, and nothing learned, where
+        a number is not finite."""
         latents = latents.reshape(len(obs), self.width)
-        learn(*self.before, obs, latents, steps, next_obs, *self.after, sums)
+        return learn(*self.before, obs, latents, steps, next_obs, *self.after, sums)
 
     # ---- learning from rollouts
 

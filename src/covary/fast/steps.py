@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from numba import float32, float64, int64, void
+from numba import boolean, float32, float64, int64, void
 
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
 from covary.fast.dense import backward, forward
@@ -52,18 +52,21 @@ def adam(parameters, gradient, first, second, segments, rates, settings, taken, 
     begin = 0
     for k in range(len(segments)):
         end = begin + segments[k]
+        grad, p = gradient[begin:end], parameters[begin:end]  # indices from 0 are known not to be negative
+        m, v = first[begin:end], second[begin:end]
         square = float32(0.0)
-        for j in range(begin, end):
-            square += gradient[j] * gradient[j]
+        for j in range(len(grad)):
+            square += grad[j] * grad[j]
         norms[k] = math.sqrt(float64(square))
         factor = float32(min(max_norm / (norms[k] + 1e-6), 1.0)) if max_norm > 0.0 else _ONE
         rate = float32(rates[k] * share / (1.0 - beta1 ** taken[0]))
-        for j in range(begin, end):
-            g = gradient[j] * factor
-            m = first[j] + (g - first[j]) * from_first
-            v = second[j] * keep_second + from_second * (g * g)
-            first[j], second[j] = m, v
-            parameters[j] -= rate * m / (math.sqrt(v / root) + eps)
+        for j in range(len(grad)):
+            g = grad[j] * factor
+            m_t = m[j] + (g - m[j]) * from_first
+            v_t = v[j] * keep_second + from_second * (g * g)
+            m[j] = m_t
+            v[j] = v_t
+            p[j] -= rate * m_t / (math.sqrt(v_t / root) + eps)
         begin = end
 
 
@@ -212,7 +215,7 @@ def _observe(obs, steps, n, count, mean64, m2, mean, inv_std):
 
 
 @kernel(
-    void(
+    boolean(
         *(*_POLICY, *_ADAM),
         *(Numbers, Numbers, Numbers, Vector, Vector, float64),
         *(Matrix, Matrix, Matrix, Matrix, Numbers, Numbers, Numbers),
@@ -258,11 +261,16 @@ def learn(
 
     obs, next_obs: (n, O) raw; steps: (5, n) reward, discount, lam, valid, and room for the scaled reward. options:
     gamma, entropy_coef, scale_rewards. running, carry: the reward scale's. sums: actor loss, critic loss and one are
-    added to it.
+    added to it. False, and nothing is changed, where a reward or an observation is not finite.
     """
-    n, happened, value = len(obs), 0, plan[VALUE]
+    n, happened, value, total = len(obs), 0, plan[VALUE], 0.0
     for b in range(n):
+        total += 0.0 * steps[REWARD, b]
+        for k in range(next_obs.shape[1]):
+            total += 0.0 * next_obs[b, k]
         steps[SCALED, b] = steps[REWARD, b]
+    if total != 0.0:
+        return False
     if options[SCALE_REWARDS] > 0.0:
         _scale_rewards(running, carry, steps, options[GAMMA], n)
     for time in range(1, -1, -1):  # V(s') first, then everything at s
@@ -276,7 +284,7 @@ def learn(
             for column in range(happened):
                 slope[value, column] = work[value, column]
     if happened == 0:
-        return
+        return True
     _clear(plan, gradient)
     column, actor_loss, critic_loss, bonus = 0, 0.0, 0.0, options[ENTROPY_COEF] / happened
     for b in range(n):
@@ -299,6 +307,7 @@ def learn(
     sums[0] += actor_loss
     sums[1] += critic_loss
     sums[2] += 1.0
+    return True
 
 
 @kernel(
