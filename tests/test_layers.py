@@ -28,6 +28,8 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "runs": {"errors"},
     "presets": set(),
     "plots": {"errors", "runs"},
+    "fast": {"distributions", "heads", "nets", "optim", "policies"},
+    "profile": set(),
     "doctor": set(),
 }
 

@@ -91,7 +91,7 @@ def test_reward_scale_is_the_loop():
     """Every discounted return of every environment up to now, phantom steps left out; a cut starts at 0 again."""
     g = np.random.default_rng(0)
     t, n, gamma = 40, 3, 0.9
-    scale, seen, running = ReturnScale(), [], np.zeros(n)
+    scale, seen, running = ReturnScale(n), [], np.zeros(n)
     for _ in range(4):
         reward = g.normal(2, 5, (t, n)).astype(np.float32)
         lam, valid = (g.random((t, n)) < 0.8).astype(np.float32), (g.random((t, n)) < 0.9).astype(np.float32)
@@ -105,9 +105,9 @@ def test_reward_scale_is_the_loop():
                     running[k] = 0.0
         scaled = scale(*(torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in (reward, gamma, lam, valid)))
         np.testing.assert_allclose(scaled.numpy(), reward / np.std(seen), rtol=1e-6)
-    assert scale.count == len(seen)
+    assert scale.state()["count"] == len(seen)
 
 
 def test_rewards_that_never_vary_are_left_alone():
-    scale, ones = ReturnScale(), torch.ones(10, 2)
+    scale, ones = ReturnScale(2), torch.ones(10, 2)
     assert torch.equal(scale(ones * 3, 0.0, ones, ones), ones * 3)

@@ -126,16 +126,17 @@ def test_the_ratio_is_one_before_the_first_step(options, here, monkeypatch):
         return batch, value
 
     @torch.no_grad()
-    def sample(self, obs):
+    def sample(self, obs, noise=None):
         density = self.policy(torch.from_numpy(obs))
-        latent, action = act(self, obs)
-        acted.append(density.log_prob_latent(latent))
+        latent, action = act(self, obs, noise)
+        acted.append(density.log_prob_latent(torch.from_numpy(latent)))
         return latent, action
 
     monkeypatch.setattr(ppo, "losses", watch)
     monkeypatch.setattr(ppo.Learner, "_batch", note)
     monkeypatch.setattr(covary.Agent, "sample", sample)
-    train(Plane, "ppo", n_envs=4, horizon=32, steps=512, minibatch=32, epochs=3, learning_rate=3e-3, **options)
+    shape = {"n_envs": 4, "horizon": 32, "minibatch": 32}
+    train(Plane, "ppo", steps=512, epochs=3, learning_rate=3e-3, fast=False, **shape, **options)
     assert len(first) == 4
     for ratio in first:
         assert (ratio - 1).abs().max() < 1e-5
@@ -467,7 +468,8 @@ def test_a_time_limit_is_no_end(algo, options, bootstraps, here, monkeypatch):
 
         def cut(self, action):
             taken = step(self, action)
-            return taken._replace(discount=taken.discount * taken.lam)
+            taken.discount[:] *= taken.lam
+            return taken
 
         monkeypatch.setattr(Adapter, "step", cut)
     agent = train(Stay, algo, gamma=0.9, **options)
@@ -499,7 +501,7 @@ def test_what_diverges_is_stopped_and_what_is_kept_is_finite(here, monkeypatch, 
 
     monkeypatch.setattr(ppo, "losses", poisoned)
     with pytest.raises(UsageError, match="finite") as caught:
-        covary.train(Line, "ppo", out="run", **TINY["ppo"] | {"steps": 2000, "save_every": 21})
+        covary.train(Line, "ppo", out="run", **TINY["ppo"] | {"steps": 2000, "save_every": 21, "fast": False})
     assert "learning rate" in str(caught.value)
     assert "environment" not in str(caught.value)
     assert "saved at" not in capsys.readouterr().out

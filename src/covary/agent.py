@@ -108,8 +108,6 @@ class Agent:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """(N, O) encoded observations -> latents (N, D) and actions (N, D). noise: as `noise(N)` draws it."""
         noise = self.noise(len(obs)) if noise is None else noise
-        if self.fast is not None:
-            return self.fast.act(obs, noise)
         density = self.policy(torch.from_numpy(obs).to(self.device))
         latent = density.sample_latent(noise=torch.from_numpy(noise).to(self.device))
         return latent.cpu().numpy(), density.to_action(latent).cpu().numpy()
@@ -151,7 +149,8 @@ class Agent:
         for name, optimizer in self.learner.optimizers.items():
             tensors |= {f"{name}.{k}": v for k, v in optimizer.state().items()}
         tensors["generator"] = self.learner.generator.get_state()
-        tensors["noise"] = torch.from_numpy(self.ahead.copy())
+        if len(self.ahead):
+            tensors["noise"] = torch.from_numpy(self.ahead.copy())
         meta = {
             "covary": covary.__version__,
             "algo": self.algo,
@@ -163,6 +162,7 @@ class Agent:
             "policy": asdict(self.policy_config),
             "critic": asdict(self.critic_config),
             "custom_torso": self.custom_torso,
+            "noise": len(self.ahead),
             "learner": self.learner.numbers(),
         }
         return {k: v.detach().cpu().numpy() for k, v in tensors.items()}, meta
@@ -186,8 +186,10 @@ class Agent:
                 if state := _under(f"{name}.", tensors):
                     optimizer.load_state(state)
             self.learner.generator.set_state(tensors["generator"])
-            if "noise" in tensors:  # the first runs kept none
+            if rows := int(meta.get("noise", 0)):  # the first runs kept none
                 self.ahead = tensors["noise"].numpy()
+                if len(self.ahead) != rows or self.ahead.dtype != np.float32:
+                    raise ValueError(f"noise of shape {self.ahead.shape}")
             self.learner.load_numbers(meta["learner"])
             self.steps = int(meta["steps"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:

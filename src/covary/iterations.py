@@ -50,10 +50,11 @@ class Iterations:
             noise = agent.next_noise(self.adapter.n)[None]
         else:
             noise = agent.noise(horizon, self.adapter.n)
+        draw = agent.sample if agent.fast is None else agent.fast.act
         for t in range(horizon):
             if self.stop.signal is not None:
                 return obs, {}, 0
-            latent, action = agent.sample(obs, noise[t])
+            latent, action = draw(obs, noise[t])
             self.profile.lap("inference")
             step = self.adapter.step(action)
             if len(self.latents) < horizon:
@@ -65,10 +66,8 @@ class Iterations:
         def tensor(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array[:horizon]).to(agent.device)
 
-        table = tensor(self.tables)
-        rollout = Rollout(
-            tensor(self.obs), tensor(self.latents), *table.unbind(1)[:4], next_obs=tensor(self.next_obs)
-        )
+        reward, discount, lam, valid, _ = tensor(self.tables).unbind(1)
+        rollout = Rollout(tensor(self.obs), tensor(self.latents), reward, discount, lam, valid, tensor(self.next_obs))
         losses = agent.learner.update(rollout, agent.steps / self.total)
         agent.steps += int(rollout.valid.sum())
         self.profile.lap("update")

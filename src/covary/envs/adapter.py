@@ -20,7 +20,6 @@ from covary.envs.spaces import Decoder, Encoder
 from covary.envs.vectors import InProcess
 from covary.errors import UsageError
 
-
 REWARD, DISCOUNT, LAM, VALID, SPARE = range(5)
 
 
@@ -170,9 +169,9 @@ class Adapter:
             obs = next_obs.copy()
             for i in ended:
                 self._note(i, int(self.started[i]) - 1)
-                raw[i], _ = self.envs[i].reset(seed=self.seed_of(i, int(self.started[i])))
+                first, _ = self.envs[i].reset(seed=self.seed_of(i, int(self.started[i])))
                 self.started[i] += 1
-                obs[i] = self._checked(self._encoded(raw[i : i + 1]), "observation", "reset")
+                obs[i] = self._checked(self.encode(np.asarray(first)[None]), "observation", "reset")
         return Step(table, next_obs, obs, self._gathered(infos))
 
     def complain(self, step: Step) -> None:
@@ -209,7 +208,7 @@ class Adapter:
                     given=f"shape {np.shape(value)} in step {self.steps}",
                 )
         obs = self._checked(self.encode(raw), "observation", "step")
-        reward = self._checked(np.asarray(reward, np.float32), "reward", "step")
+        self._checked(np.asarray(reward, np.float32), "reward", "step")
         ended = np.logical_or(terminated, truncated)
         table = self.usual.copy()
         table[REWARD] = reward

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import math
 
-from numba import float64, int64, void
-from numba.types import Tuple
+from numba import float64, int64, types, void
 
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, part
 
@@ -38,7 +37,7 @@ _TWO_PI = 2 * math.pi
 _ROOT_HALF = math.sqrt(0.5)
 
 
-@part(Tuple((float64, float64, float64))(int64, float64, float64, float64, float64, float64))
+@part(types.Tuple((float64, float64, float64))(int64, float64, float64, float64, float64, float64))
 def _score_one(kind, x, m, s, low, high):
     """log p(x; m, s) of one dimension, and its slopes by m and by log s."""
     r = x - m
@@ -188,7 +187,7 @@ def log_jacobian(plan, dims, box, latents, sample):
     total = 0.0
     for i in range(plan[D]):
         kind, u = dims[i, KIND], float64(latents[sample, i])
-        if kind == SQUASH or kind == HALF:
+        if kind in (SQUASH, HALF):
             total -= max(-u, 0.0) + math.log1p(math.exp(-abs(u)))
         if kind == SQUASH:
             total += math.log(box[i, HIGH] - box[i, LOW]) - max(u, 0.0) - math.log1p(math.exp(-abs(u)))

@@ -41,7 +41,15 @@ class FastPath:
         moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
         sizes, rates = np.array(optimizer.segments, np.int64), np.array(optimizer.rates)
         self.settings = np.array([config.max_grad_norm, 1.0, *optimizer.betas, optimizer.eps])
-        self.adam = (np.zeros_like(vector), *moments, sizes, rates, self.settings, optimizer.taken, np.zeros(len(sizes)))
+        self.adam = (
+            np.zeros_like(vector),
+            *moments,
+            sizes,
+            rates,
+            self.settings,
+            optimizer.taken,
+            np.zeros(len(sizes)),
+        )
         self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, config.entropy_coef, scaled])
@@ -83,8 +91,8 @@ class FastPath:
         """A pass of `ppo` over its batch in this order. sums: (5,) float64, see `covary.fast.steps.epoch`."""
         c = self.learner.config
         self.settings[1] = self.optimizer.share
-        rows = (batch.x.contiguous().numpy(), _columns(batch.latent))
-        rows += tuple(part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target))
+        rows = [batch.x.contiguous().numpy(), _columns(batch.latent)]
+        rows += (part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target))
         epoch(
             *(*self.policy, *self.adam, *rows, order.numpy(), self.minibatch, c.clip, c.entropy_coef),
             *(self.work, self.slope, *self.density, self.direction, sums.numpy()),

@@ -350,7 +350,8 @@ def epoch(
 ):
     """One pass of `covary.algorithms.ppo` over B transitions in this order, a step for each minibatch.
 
-    x: (B, O) normalised; latents: (B, D). sums: actor loss, critic loss, the two norms and one are added to it for each.
+    x: (B, O) normalised; latents: (B, D). sums: actor loss, critic loss, the two norms and one are added to it
+    for each.
     """
     value = plan[VALUE]
     for start in range(0, len(order), minibatch):

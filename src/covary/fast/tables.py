@@ -53,7 +53,9 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
     head = policy.head
     if entropy and type(head) is not CategoricalHead:
         raise Unknown("an entropy bonus of a Gaussian policy")
-    last = head.out if type(head) is GaussianHead else head.logits
+    if not isinstance(head, GaussianHead | CategoricalHead):
+        raise Unknown(f"a head of type {type(head).__name__}")
+    last = head.out if isinstance(head, GaussianHead) else head.logits
     layers: list[tuple[int, ...]] = []
     inputs = _inputs(policy.torso, last)
     top = _stack(layers, [*_modules(policy.torso), last], optimizer, fills=inputs)
