@@ -180,17 +180,18 @@ class GaussianHead(nn.Module):
     def forward(self, features: Tensor) -> BoxNormal:
         out = self.out(features)
         d, a = self.geometry.dim, len(self.angles)
-        loc = self._loc(out[..., :d], out[..., d : d + a])
+        whole = d == out.shape[-1]  # nothing to take apart
+        loc = self._loc(out, None) if whole else self._loc(out[..., :d], out[..., d : d + a])
         if self.matrix is not None:
             return BoxNormal(loc, factor=self.matrix, geometry=self.geometry, validate_args=False)
-        log_std, coupling = self._spread(out[..., d + a :])
+        log_std, coupling = self._spread(out, d + a)
         std = (self.base_log_std + log_std).exp()
         if not self.full:
             return BoxNormal(loc, std, geometry=self.geometry, validate_args=False)
         return BoxNormal(loc, factor=self._factor(std, coupling), geometry=self.geometry, validate_args=False)
 
-    def _loc(self, out: Tensor, second: Tensor) -> Tensor:
-        loc = self.offset + self.gain * out
+    def _loc(self, out: Tensor, second: Tensor | None) -> Tensor:
+        loc = torch.addcmul(self.offset, self.gain, out)
         if self.kept:
             k = list(self.kept)
             width = 2 * self.gain[k]
@@ -199,6 +200,7 @@ class GaussianHead(nn.Module):
             loc[..., k] = inside
         if self.angles:
             k = list(self.angles)
+            assert second is not None
             x = out[..., k]
             # atan2's gradient is 1/r: a vector shorter than 1e-3 counts as one of that length
             x = torch.where(x.square() + second.square() < 1e-6, torch.full_like(x, -1e-3), x)
@@ -209,11 +211,11 @@ class GaussianHead(nn.Module):
             loc[..., k] = angle
         return loc
 
-    def _spread(self, out: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _spread(self, out: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
         """log std relative to its start, (*B, D) or (D,), kept within e^-9 and e^6 of it; and the couplings."""
         if self.per_state:
-            d = self.geometry.dim
-            return out[..., :d].clamp(-9, 6), out[..., d:]
+            d = start + self.geometry.dim
+            return out[..., start:d].clamp(-9, 6), out[..., d:]
         if self.config.covariance == "fixed":
             return torch.zeros_like(self.base_log_std), None
         return self.log_std.clamp(-9, 6), self.coupling

@@ -6,6 +6,7 @@ for each tensor (torch's Adam over 13 small tensors: 361 us). Modules stay ordin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,14 +65,17 @@ class Adam:
         parts = grad.split(self.segments)
         norms = torch.stack([torch.linalg.vector_norm(part) for part in parts])
         if max_norm > 0:
-            for part, factor in zip(parts, (max_norm / (norms + 1e-6)).clamp(max=1.0), strict=True):
+            for part, factor in zip(parts, (max_norm / (norms + 1e-6)).clamp_(max=1.0), strict=True):
                 part.mul_(factor)
         self.taken += 1
         beta1, beta2 = self.betas
         self.first.lerp_(grad, 1 - beta1)  # m_t
         self.second.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v_t
-        root = (self.second / (1 - beta2**self.steps)).sqrt_().add_(self.eps)  # sqrt(v_hat_t) + eps
-        self.vector.addcdiv_(self.first * self.rate, root, value=-self.share / (1 - beta1**self.steps))
+        # The paper's sec. 2: both corrections go into the step and eps, so that neither costs a pass of its own.
+        correction = math.sqrt(1 - beta2**self.steps)
+        root = self.second.sqrt().add_(self.eps * correction)
+        size = self.share * correction / (1 - beta1**self.steps)
+        self.vector.addcdiv_(grad.copy_(self.first).mul_(self.rate), root, value=-size)
         return norms
 
 

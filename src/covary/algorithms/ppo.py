@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from covary.errors import check_fields
 from covary.nets import Value
@@ -87,7 +88,7 @@ class Batch(NamedTuple):
 
     x: Tensor  # (B, O)
     latent: Tensor  # (B, D) or (B,)
-    log_prob: Tensor  # (B,) under pi_old
+    log_prob: Tensor  # (B,) under pi_old, up to the geometry's Jacobian, which cancels in the ratio
     advantage: Tensor  # (B,)
     target: Tensor  # (B,) lambda-returns
 
@@ -107,12 +108,15 @@ def losses(
 ) -> Losses:
     """The three terms over one minibatch; nothing else is touched. generator: of an entropy that is estimated."""
     density = policy.density(batch.x)
-    ratio = (density.log_prob_latent(batch.latent) - batch.log_prob).exp()  # rho, sec. 3
-    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-    actor = -torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean()  # eq. 7
-    value_loss = 0.5 * (critic(batch.x) - batch.target).square().mean()  # eq. 9, L^VF
-    entropy = mean_entropy(density, generator) if config.entropy_coef else torch.zeros_like(actor)
-    return Losses(actor, value_loss, -config.entropy_coef * entropy)
+    log_ratio = density.log_prob_latent(batch.latent, jacobian=False) - batch.log_prob  # log rho, sec. 3
+    # min(rho A, clip(rho) A) is A times rho, held on the side where it would gain: half the nodes of the graph.
+    low = torch.where(batch.advantage < 0, 1 - config.clip, -torch.inf)
+    high = torch.where(batch.advantage < 0, torch.inf, 1 + config.clip)
+    actor = torch.dot(torch.clamp(log_ratio.exp(), low, high), batch.advantage) / -len(log_ratio)  # eq. 7
+    value_loss = 0.5 * F.mse_loss(critic(batch.x), batch.target)  # eq. 9, L^VF
+    if not config.entropy_coef:
+        return Losses(actor, value_loss, torch.zeros(()))
+    return Losses(actor, value_loss, -config.entropy_coef * mean_entropy(density, generator))
 
 
 class Learner:
@@ -172,15 +176,19 @@ class Learner:
         shuffled = Batch(*(part[order] for part in batch))
         for parts in zip(*(part.split(self.config.minibatch) for part in shuffled), strict=True):
             terms = losses(self.policy, self.critic, Batch(*parts), self.config, self.generator)
-            loss = terms.actor + terms.critic + terms.entropy
+            loss = terms.actor + terms.critic
+            if self.config.entropy_coef:
+                loss = loss + terms.entropy
             norms = descend(loss, self.optimizer, self.config.max_grad_norm)
-            seen.append(torch.stack([terms.actor.detach(), terms.critic.detach(), *norms, torch.ones_like(loss)]))
-        return torch.stack(seen).sum(0, dtype=torch.float64).cpu()
+            seen.append((terms.actor.detach(), terms.critic.detach(), norms))
+        actor, critic, norms = (torch.stack(column).sum(0, dtype=torch.float64) for column in zip(*seen, strict=True))
+        return torch.stack([actor, critic, *norms, torch.full_like(actor, len(seen))]).cpu()
 
     def _log_prob(self, x: Tensor, latent: Tensor) -> Tensor:
+        """Up to the geometry's Jacobian."""
         if self.fast is not None:
             return self.fast.log_probs(x, latent)
-        return self.policy.density(x).log_prob_latent(latent)
+        return self.policy.density(x).log_prob_latent(latent, jacobian=False)
 
     @torch.no_grad()
     def _batch(self, rollout: Rollout) -> tuple[Batch, Tensor]:

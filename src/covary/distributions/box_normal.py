@@ -220,12 +220,18 @@ class BoxNormal(Distribution):
             self._validate_sample(value)
         return self.log_prob_latent(self.geometry.from_action(value))
 
-    def log_prob_latent(self, latent: Tensor) -> Tensor:
-        """Log-probability of the action whose latent is given. (S*, B*, D) -> (S*, B*)."""
+    def log_prob_latent(self, latent: Tensor, *, jacobian: bool = True) -> Tensor:
+        """Log-probability of the action whose latent is given. (S*, B*, D) -> (S*, B*).
+
+        jacobian: whether the geometry's own log |da/du| is taken off; it depends on the latent alone, so that ratios
+            and gradients do without.
+        """
         if self._factor is None:
             assert self._scale is not None
-            return diagonal_log_prob(latent, self.loc, self._scale, self.geometry)
-        return full_log_prob(latent, self.loc, self._factor, self.geometry)
+            log_prob = diagonal_log_prob(latent, self.loc, self._scale, self.geometry)
+        else:
+            log_prob = full_log_prob(latent, self.loc, self._factor, self.geometry)
+        return log_prob - self.geometry.log_slope(latent).sum(-1) if jacobian else log_prob
 
     def entropy(self) -> Tensor:
         """(B*,) nats, of the action that is executed (of the unclipped Gaussian for free dimensions)."""

@@ -85,8 +85,8 @@ class Categorical(Distribution):
             self._validate_sample(value)
         return self.log_prob_latent(value)
 
-    def log_prob_latent(self, latent: Tensor) -> Tensor:
-        """(S*, B*) index -> (S*, B*)."""
+    def log_prob_latent(self, latent: Tensor, *, jacobian: bool = True) -> Tensor:
+        """(S*, B*) index -> (S*, B*). A choice has no Jacobian to leave out."""
         shape = latent.shape
         if shape != self.batch_shape:
             shape = torch.broadcast_shapes(shape, self.batch_shape)

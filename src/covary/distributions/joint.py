@@ -33,13 +33,12 @@ from covary.distributions.scalar import (
 
 
 def diagonal_log_prob(latent: Tensor, loc: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:
-    """Log density of the action whose latent is given. latent (S*, B*, D), loc and scale (B*, D) -> (S*, B*)."""
+    """Log density of the latent. latent (S*, B*, D), loc and scale (B*, D) or (D,) -> (S*, B*)."""
     c = geometry.constants(loc)
-    terms = 0.0 - geometry.log_slope(latent)
-    if len(c.groups) == 1 and not len(c.wrapped) and not len(c.clipped):
-        return (terms + normal_log_prob(latent, loc, scale)).sum(-1)
+    if len(c.rest) == geometry.dim:
+        return normal_log_prob(latent, loc, scale).sum(-1)
     latent, loc, scale = torch.broadcast_tensors(latent, loc, scale)
-    total = terms.sum(-1)
+    total = torch.zeros_like(latent[..., 0])
     if len(c.rest):
         total = total + normal_log_prob(latent[..., c.rest], loc[..., c.rest], scale[..., c.rest]).sum(-1)
     if len(c.wrapped):
@@ -62,13 +61,13 @@ def whiten(deviation: Tensor, tril: Tensor) -> Tensor:
 
 
 def full_log_prob(latent: Tensor, loc: Tensor, tril: Tensor, geometry: Geometry) -> Tensor:
-    """Log density of the action whose latent is given, as the module's docstring has it.
+    """Log density of the latent, as the module's docstring has it but for the slopes.
 
     latent (S*, B*, D), loc (B*, D), both in natural order; tril (B*, D, D), rows in `geometry.order`. -> (S*, B*)
     """
     c = geometry.constants(loc)
     r = len(c.rest)
-    total = -geometry.log_slope(latent).sum(-1)
+    total: Tensor | float = 0.0
     whitened = None
     if r:
         head = tril[..., :r, :r]
@@ -77,6 +76,7 @@ def full_log_prob(latent: Tensor, loc: Tensor, tril: Tensor, geometry: Geometry)
         total = total - 0.5 * whitened.square().sum(-1) - log_det - r * HALF_LOG_TWO_PI
     if r < geometry.dim:
         total = total + _tail_log_prob(latent, loc, tril, geometry, whitened)
+    assert isinstance(total, Tensor)
     return total
 
 
