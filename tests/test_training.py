@@ -117,7 +117,7 @@ def test_the_ratio_is_one_before_the_first_step(options, here, monkeypatch):
     def watch(policy, critic, batch, config, generator):
         if len(first) < len(noted):
             density = policy.density(batch.x)
-            first.append((density.log_prob_latent(batch.latent) - batch.log_prob).exp().detach())
+            first.append((density.log_prob_latent(batch.latent, jacobian=False) - batch.log_prob).exp().detach())
         return losses(policy, critic, batch, config, generator)
 
     def note(self, rollout):
@@ -129,7 +129,7 @@ def test_the_ratio_is_one_before_the_first_step(options, here, monkeypatch):
     def sample(self, obs, noise=None):
         density = self.policy(torch.from_numpy(obs))
         latent, action = act(self, obs, noise)
-        acted.append(density.log_prob_latent(torch.from_numpy(latent)))
+        acted.append(density.log_prob_latent(torch.from_numpy(latent), jacobian=False))
         return latent, action
 
     monkeypatch.setattr(ppo, "losses", watch)

@@ -92,6 +92,10 @@ def _peek(argv: Sequence[str], option: str, default: str | None = None) -> str |
 
 
 def _train(argv: list[str]) -> int:
+    if not {"--no-fast", "-h", "--help"} & set(argv):
+        from covary.fast import cache
+
+        cache.compile_ahead()  # while this process imports torch
     import tyro
 
     from covary import algorithms

@@ -30,7 +30,7 @@ class Iterations:
 
     def __init__(self, agent: Agent, adapter: Adapter, total: int, stop: Stop, profile: Profile) -> None:
         self.agent, self.adapter, self.total, self.stop, self.profile = agent, adapter, total, stop, profile
-        self.online = agent.fast is not None and agent.learner.horizon == 1
+        self.online = agent.fast is not None and agent.learner.online
         t, n, o = agent.learner.horizon, adapter.n, adapter.encode.size
         self.obs, self.next_obs = np.empty((2, t, n, o), np.float32)
         self.tables = np.empty((t, *adapter.usual.shape), np.float32)
@@ -46,7 +46,7 @@ class Iterations:
     def _rollout(self, obs: Floats) -> tuple[Floats, Losses, int]:
         agent = self.agent
         horizon = min(agent.learner.horizon, -(-(self.total - agent.steps) // self.adapter.n))
-        if agent.learner.horizon == 1:
+        if agent.learner.online:
             noise = agent.next_noise(self.adapter.n)[None]
         else:
             noise = agent.noise(horizon, self.adapter.n)

@@ -20,6 +20,7 @@ from covary.envs.sources import Source, rebuild, resolve
 from covary.envs.spaces import check_spaces, from_json
 from covary.envs.vectors import build
 from covary.errors import UsageError
+from covary.fast import cache
 from covary.heads import PolicyConfig
 from covary.loop import run_training
 from covary.progress import Progress
@@ -70,6 +71,8 @@ def train(
         return _resume(Path(resume), env, steps, torso, quiet, device)
     if env is None:
         raise UsageError("Training needs an environment.", fix='covary.train("CartPole-v1")')
+    if options.get("fast", True):
+        cache.compile_ahead()
     source = resolve(env)
     given = {"algo": algo, "seed": seed, "preset": preset, **({} if steps is None else {"steps": steps}), **options}
     if source.single:

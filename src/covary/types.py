@@ -33,10 +33,12 @@ class Learner(Protocol):
     """What the training loop and a checkpoint need of an algorithm."""
 
     horizon: int  # vector steps between updates
+    online: bool  # whether it learns from each step as it comes, and from nothing else
     policy: Any  # covary.policies.Policy
     critic: Any  # covary.nets.Value
     optimizers: dict[str, Any]  # covary.optim.Adam by name
     generator: torch.Generator  # all its random numbers
+    fast: Any  # a covary.fast.path.FastPath that takes over what it knows, or None
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         """Learns from a rollout; progress in [0, 1] is the share of the run that is over. Named scalars to log."""

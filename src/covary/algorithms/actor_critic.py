@@ -98,12 +98,15 @@ def losses(
 class Learner:
     """The networks, their optimizers and what is remembered between steps."""
 
+    online = True
+
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon = 1
         self.optimizer = Adam([policy, critic], [config.actor_lr, config.critic_lr])
         self.optimizers = {"adam": self.optimizer}
         self.reward_scale = ReturnScale(config.n_envs)
+        self.fast: Any = None  # a covary.fast.path.FastPath; whoever steps the environments calls it in place of update
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         reward = rollout.reward

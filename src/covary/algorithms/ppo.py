@@ -122,6 +122,8 @@ def losses(
 class Learner:
     """The networks, their optimizer and what is remembered between updates."""
 
+    online = False
+
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon = config.horizon or -(-2048 // config.n_envs)

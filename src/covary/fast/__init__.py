@@ -12,8 +12,10 @@ from typing import Any
 
 def attach(agent: Any) -> str | None:
     """Puts an agent on the fast path where that knows everything about it; else the reason why not."""
+    from covary.fast import cache
     from covary.fast.tables import Unknown
 
+    cache.wait()
     try:
         from covary.fast.path import FastPath
     except ImportError as error:

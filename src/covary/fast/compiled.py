@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import os
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -17,7 +12,8 @@ from numba import float32, float64, int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-HERE = Path(__file__).parent
+from covary.fast.cache import STAMP, folder
+
 Vector, Matrix = float32[::1], float32[:, ::1]
 Numbers, Table = float64[::1], float64[:, ::1]
 Indices, Rows = int64[::1], int64[:, ::1]
@@ -26,42 +22,18 @@ Indices, Rows = int64[::1], int64[:, ::1]
 _MATHS = {"reassoc", "contract", "arcp", "nsz"}
 
 
-_STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py")))).hexdigest()[:16]
-
-
-def _folder() -> str | None:
-    """Where compiled kernels are kept: a folder for each version of this room's source, since Numba looks at the file
-    of a kernel alone and not at those it calls. None where nothing can be written."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen:
-        places = [Path(chosen)]
-    else:
-        home = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
-        places = [Path(os.environ.get("XDG_CACHE_HOME") or home).expanduser() / "covary"]
-    for place in places:
-        folder = place / f"kernels-{_STAMP}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return str(folder)
-        except (OSError, RuntimeError):
-            continue
-    return None
-
-
-FOLDER = _folder()
-"""Where compiled kernels are kept, or None: then each process compiles its own."""
+_FOLDER = folder()
 
 
 def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A function compiled for these types."""
 
     def compile_it(function: Callable[..., Any]) -> Any:
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, FOLDER or ""
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_FOLDER or "")
         try:
             return numba.njit(
                 signature,
-                cache=FOLDER is not None,
+                cache=_FOLDER is not None,
                 fastmath=_MATHS,
                 error_model="numpy",
                 nogil=True,
@@ -78,9 +50,9 @@ def part(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     each of its callers and optimise every copy, which is most of what compiling costs."""
 
     def compile_it(function: Callable[..., Any]) -> Any:
-        made = kernel(signature)(function)
+        made = kernel(signature, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
         (compiled,) = made.overloads.values()
-        name = f"covary.{function.__name__}.{_STAMP}"
+        name = f"covary.{function.__name__}.{STAMP}"
         address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         llvmlite.binding.add_symbol(name, address)
         arguments, result = signature.args, signature.return_type

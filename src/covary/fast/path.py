@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covary.fast.steps import act, epoch, learn, log_probs
+from covary.fast.steps import act
 from covary.fast.tables import numpy_of, read
 from covary.nets import RunningNorm
 
@@ -51,6 +51,14 @@ class FastPath:
             np.zeros(len(sizes)),
         )
         self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
+        if learner.online:  # what is not needed is not compiled
+            from covary.fast.online import learn
+
+            self._learn = learn
+        else:
+            from covary.fast.rollouts import epoch, log_probs
+
+            self._epoch, self._log_probs = epoch, log_probs
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, config.entropy_coef, scaled])
         self.before = (*self.policy, *self.adam, *self.normalizer, self.clip)  # the arguments of `learn`
@@ -69,31 +77,31 @@ class FastPath:
             act(*self.policy, *self.normalizer[3:], self.clip, *ours, self.work, *self.density)
         return (latents[:, 0], actions[:, 0]) if self.choices else (latents, actions)
 
-    # ---- learning online
+    # ---- learning
 
     def learn(self, obs: Floats, latents: Floats, steps: Floats, next_obs: Floats, sums: NDArray[np.float64]) -> bool:
-        """One update of `actor_critic`; steps: (5, N), see `covary.fast.steps.learn`. False, and nothing learned, where
-        a number is not finite."""
-        latents = latents.reshape(len(obs), self.width)
-        return learn(*self.before, obs, latents, steps, next_obs, *self.after, sums)
+        """One update of `actor_critic`; steps: (5, N), see `covary.fast.online.learn`.
 
-    # ---- learning from rollouts
+        False, and nothing learned, where a number is not finite.
+        """
+        latents = latents.reshape(len(obs), self.width)
+        return self._learn(*self.before, obs, latents, steps, next_obs, *self.after, sums)
 
     def log_probs(self, x: Tensor, latent: Tensor) -> Tensor:
         """log pi(latent | x) up to the geometry's Jacobian, which depends on the latent alone. x: (B, O), latent (B, D)
         or (B,). -> (B,)"""
         out = np.empty(len(x), np.float32)
         both = x.contiguous().numpy(), _columns(latent)
-        log_probs(*self.policy, *both, self.work, out, *self.density, self.direction)
+        self._log_probs(*self.policy, *both, self.work, out, *self.density, self.direction)
         return torch.from_numpy(out)
 
     def epoch(self, batch: Any, order: Tensor, sums: Tensor) -> None:
-        """A pass of `ppo` over its batch in this order. sums: (5,) float64, see `covary.fast.steps.epoch`."""
+        """A pass of `ppo` over its batch in this order. sums: (5,) float64, see `covary.fast.rollouts.epoch`."""
         c = self.learner.config
         self.settings[1] = self.optimizer.share
         rows = [batch.x.contiguous().numpy(), _columns(batch.latent)]
         rows += (part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target))
-        epoch(
+        self._epoch(
             *(*self.policy, *self.adam, *rows, order.numpy(), self.minibatch, c.clip, c.entropy_coef),
             *(self.work, self.slope, *self.density, self.direction, sums.numpy()),
         )

@@ -1,0 +1,59 @@
+"""Where compiled kernels are kept, and compiling them before they are needed; imports nothing heavy.
+
+Compiling takes some seconds once for each machine and version. `compile_ahead` lets other cores do what can be done
+beside each other while this process still imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py")))).hexdigest()[:16]
+"""Of this room's source: Numba looks at the file of a kernel alone, and not at those of the kernels that it calls."""
+
+ROOMS = ("dense", "densities")  # that need nothing of each other
+_children: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def folder() -> Path | None:
+    """Where compiled kernels are kept; None where nothing can be written, so that each process compiles its own."""
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        place = Path(chosen)
+    else:
+        home = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
+        place = Path(os.environ.get("XDG_CACHE_HOME") or home) / "covary"
+    try:
+        kept = place.expanduser() / f"kernels-{STAMP}"
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=kept):
+            return kept
+    except (OSError, RuntimeError):  # no home, no rights, no space
+        return None
+
+
+def compile_ahead() -> None:
+    """Starts compiling what is not there yet, each room in a process of its own, where there is a core for it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    kept = folder()
+    if cores == 1 or kept is None:
+        return
+    for room in ROOMS:
+        if room not in _children and not any(kept.glob(f"{room}.*.nbi")):
+            command = [sys.executable, "-c", f"import covary.fast.{room}"]
+            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            try:
+                _children[room] = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+            except OSError:  # it will be compiled here
+                return
+
+
+def wait() -> None:
+    """Until what `compile_ahead` started is there; what failed will be tried again by whoever imports it."""
+    for child in _children.values():
+        child.wait()

@@ -1,0 +1,164 @@
+"""One step of the online actor-critic as a kernel. The formulas stand in `covary.algorithms.actor_critic`."""
+
+from __future__ import annotations
+
+import math
+
+from numba import boolean, float64, int64, void
+
+from covary.fast.compiled import Matrix, Numbers, Table, Vector, kernel, part
+from covary.fast.dense import backward, forward
+from covary.fast.densities import DEPTH, TOP, VALUE, log_jacobian, score
+from covary.fast.steps import ADAM, POLICY, adam, add_entropy, clear, locate, normalize, weigh
+
+REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)
+GAMMA, ENTROPY_COEF, SCALE_REWARDS = range(3)
+INFINITE = math.inf
+
+
+@part(void(Numbers, Numbers, Matrix, float64, int64))
+def _scale_rewards(running, carry, steps, gamma, n):
+    """`covary.returns.ReturnScale` over one step, from the row REWARD to the row SCALED. running: count, mean and m2 of
+    the returns."""
+    seen, mean = 0, 0.0
+    for b in range(n):
+        carry[b] = float64(steps[REWARD, b]) + gamma * carry[b]
+        if steps[VALID, b] > 0.0:
+            seen += 1
+            mean += carry[b]
+    mean /= max(seen, 1)
+    squares = 0.0
+    for b in range(n):
+        if steps[VALID, b] > 0.0:
+            squares += (carry[b] - mean) ** 2
+        carry[b] *= steps[LAM, b]
+    if seen > 0:
+        count, delta = running[0] + seen, mean - running[1]
+        running[2] += squares + delta * delta * running[0] * seen / count
+        running[1] += delta * seen / count
+        running[0] = count
+    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
+    scale = 1.0 / std if std > 1e-8 else 1.0
+    for b in range(n):
+        r = steps[REWARD, b] * scale
+        steps[SCALED, b] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
+
+
+@part(void(Matrix, Matrix, int64, Numbers, Numbers, Numbers, Vector, Vector))
+def _observe(obs, steps, n, count, mean64, m2, mean, inv_std):
+    """`covary.nets.RunningNorm.update` with the rows of obs that happened."""
+    seen = 0.0
+    for b in range(n):
+        seen += steps[VALID, b]
+    total = count[0] + seen
+    for k in range(obs.shape[1]):
+        new = 0.0
+        for b in range(n):
+            new += float64(obs[b, k]) * steps[VALID, b]
+        new /= seen
+        squares = 0.0
+        for b in range(n):
+            squares += (float64(obs[b, k]) - new) ** 2 * steps[VALID, b]
+        delta = new - mean64[k]
+        m2[k] += squares + delta * delta * (count[0] * seen / total)
+        mean64[k] += delta * (seen / total)
+        if total >= 10.0:
+            mean[k] = mean64[k]
+            inv_std[k] = 1.0 / math.sqrt(m2[k] / total + 1e-8)
+    count[0] = total
+
+
+@kernel(
+    boolean(
+        *(*POLICY, *ADAM),
+        *(Numbers, Numbers, Numbers, Vector, Vector, float64),
+        *(Matrix, Matrix, Matrix, Matrix, Numbers, Numbers, Numbers),
+        *(Matrix, Matrix, Table, Table, Numbers, Numbers),
+    )
+)
+def learn(
+    parameters,
+    layers,
+    plan,
+    dims,
+    box,
+    given,
+    gradient,
+    first,
+    second,
+    segments,
+    rates,
+    settings,
+    taken,
+    norms,
+    count,
+    mean64,
+    m2,
+    mean,
+    inv_std,
+    clip,
+    obs,
+    latents,
+    steps,
+    next_obs,
+    running,
+    carry,
+    options,
+    work,
+    slope,
+    loc,
+    spread,
+    direction,
+    sums,
+):
+    """One update of `covary.algorithms.actor_critic` from one step of n environments.
+
+    obs, next_obs: (n, O) raw; steps: (5, n) reward, discount, lam, valid, and room for the scaled reward. options:
+    gamma, entropy_coef, scale_rewards. running, carry: the reward scale's. sums: actor loss, critic loss and one are
+    added to it. False, and nothing is changed, where a reward or an observation is not finite.
+    """
+    n, happened, value, total = len(obs), 0, plan[VALUE], 0.0
+    for b in range(n):
+        total += 0.0 * steps[REWARD, b]
+        for k in range(next_obs.shape[1]):
+            total += 0.0 * next_obs[b, k]
+        steps[SCALED, b] = steps[REWARD, b]
+    if total != 0.0:
+        return False
+    if options[SCALE_REWARDS] > 0.0:
+        _scale_rewards(running, carry, steps, options[GAMMA], n)
+    for time in range(1, -1, -1):  # V(s') first, then everything at s
+        happened = 0
+        for b in range(n):
+            if steps[VALID, b] > 0.0:
+                normalize(next_obs if time else obs, b, mean, inv_std, clip, work, happened)
+                happened += 1
+        forward(parameters, layers, plan[DEPTH] if time else 0, len(layers), work, happened)
+        if time:
+            for column in range(happened):
+                slope[value, column] = work[value, column]
+    if happened == 0:
+        return True
+    clear(plan, gradient)
+    column, actor_loss, critic_loss, bonus = 0, 0.0, 0.0, options[ENTROPY_COEF] / happened
+    for b in range(n):
+        if steps[VALID, b] > 0.0:
+            delta = steps[SCALED, b] + steps[DISCOUNT, b] * slope[value, column] - work[value, column]
+            slope[value, column] = -delta / happened
+            locate(parameters, plan, dims, box, given, work, column, loc, spread)
+            log_prob = score(plan, dims, box, work, plan[TOP], column, latents, b, loc, spread, direction)
+            log_prob -= log_jacobian(plan, dims, box, latents, b)
+            weigh(plan, column, direction, -float64(delta) / happened, slope, gradient)
+            actor_loss -= delta * log_prob / happened
+            critic_loss += 0.5 * delta * delta / happened
+            if bonus > 0.0:
+                actor_loss -= bonus * add_entropy(plan, work, column, -bonus, slope)
+            column += 1
+    backward(parameters, layers, work, slope, gradient, happened)
+    adam(parameters, gradient, first, second, segments, rates, settings, taken, norms)
+    if clip < INFINITE:
+        _observe(obs, steps, n, count, mean64, m2, mean, inv_std)
+    sums[0] += actor_loss
+    sums[1] += critic_loss
+    sums[2] += 1.0
+    return True
