@@ -95,7 +95,7 @@ def _train(argv: list[str]) -> int:
     if not {"--no-fast", "-h", "--help"} & set(argv):
         from covary.fast import cache
 
-        cache.compile_ahead()  # while this process imports torch
+        cache.compile_ahead(_peek(argv, "algo"))  # while this process imports torch
     import tyro
 
     from covary import algorithms

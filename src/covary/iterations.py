@@ -46,10 +46,8 @@ class Iterations:
     def _rollout(self, obs: Floats) -> tuple[Floats, Losses, int]:
         agent = self.agent
         horizon = min(agent.learner.horizon, -(-(self.total - agent.steps) // self.adapter.n))
-        if agent.learner.online:
-            noise = agent.next_noise(self.adapter.n)[None]
-        else:
-            noise = agent.noise(horizon, self.adapter.n)
+        n = self.adapter.n
+        noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise(horizon, n)
         draw = agent.sample if agent.fast is None else agent.fast.act
         for t in range(horizon):
             if self.stop.signal is not None:

@@ -72,7 +72,7 @@ def train(
     if env is None:
         raise UsageError("Training needs an environment.", fix='covary.train("CartPole-v1")')
     if options.get("fast", True):
-        cache.compile_ahead()
+        cache.compile_ahead(algo)
     source = resolve(env)
     given = {"algo": algo, "seed": seed, "preset": preset, **({} if steps is None else {"steps": steps}), **options}
     if source.single:

@@ -12,13 +12,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py")))).hexdigest()[:16]
 """Of this room's source: Numba looks at the file of a kernel alone, and not at those of the kernels that it calls."""
 
-ROOMS = ("dense", "densities")  # that need nothing of each other
-_children: dict[str, subprocess.Popen[bytes]] = {}
+SHARES = {
+    "ppo": (("dense", "steps"), ("densities", "rollouts")),
+    "actor_critic": (("dense", "steps"), ("densities", "online")),
+}
+"""Which rooms an algorithm needs, in two shares that take about as long as each other."""
+SHARE = "COVARY_KERNELS"
+"""The variable that tells a process to compile these rooms alone."""
+
+_children: list[subprocess.Popen[bytes]] = []
 
 
 def folder() -> Path | None:
@@ -37,23 +45,25 @@ def folder() -> Path | None:
         return None
 
 
-def compile_ahead() -> None:
-    """Starts compiling what is not there yet, each room in a process of its own, where there is a core for it."""
+def compile_ahead(algo: str | None) -> None:
+    """Starts compiling what an algorithm needs and is not there yet, each share in a process of its own, where there is
+    a core for it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     kept = folder()
-    if cores == 1 or kept is None:
+    if cores == 1 or kept is None or _children:
         return
-    for room in ROOMS:
-        if room not in _children and not any(kept.glob(f"{room}.*.nbi")):
-            command = [sys.executable, "-c", f"import covary.fast.{room}"]
-            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    for share in SHARES.get(algo or "ppo", ()):
+        if missing := [room for room in share if not any(kept.glob(f"{room}.*.nbi"))]:
+            code = "; ".join(f"import covary.fast.{room}" for room in missing)
+            quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+            quiet["env"] = os.environ | {SHARE: " ".join(f"covary.fast.{room}" for room in missing)}
             try:
-                _children[room] = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+                _children.append(subprocess.Popen([sys.executable, "-c", code], **quiet))
             except OSError:  # it will be compiled here
                 return
 
 
 def wait() -> None:
     """Until what `compile_ahead` started is there; what failed will be tried again by whoever imports it."""
-    for child in _children.values():
+    for child in _children:
         child.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from numba import float32, float64, int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from covary.fast.cache import STAMP, folder
+from covary.fast.cache import SHARE, STAMP, folder
 
 Vector, Matrix = float32[::1], float32[:, ::1]
 Numbers, Table = float64[::1], float64[:, ::1]
@@ -23,12 +24,15 @@ _MATHS = {"reassoc", "contract", "arcp", "nsz"}
 
 
 _FOLDER = folder()
+_SHARE = os.environ.get(SHARE, "").split()
 
 
 def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A function compiled for these types."""
 
     def compile_it(function: Callable[..., Any]) -> Any:
+        if _elsewhere(function):
+            return None
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_FOLDER or "")
         try:
             return numba.njit(
@@ -45,16 +49,24 @@ def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
     return compile_it
 
 
+def _elsewhere(function: Callable[..., Any]) -> bool:
+    """Whether this process was started to compile other rooms than this function's."""
+    return bool(_SHARE) and function.__module__ not in _SHARE
+
+
 def part(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """A function that kernels call. It is compiled once and called by its name in the process: Numba would copy it into
     each of its callers and optimise every copy, which is most of what compiling costs."""
 
     def compile_it(function: Callable[..., Any]) -> Any:
-        made = kernel(signature, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-        (compiled,) = made.overloads.values()
         name = f"covary.{function.__name__}.{STAMP}"
-        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-        llvmlite.binding.add_symbol(name, address)
+        if _elsewhere(function):  # nobody will call it here
+            llvmlite.binding.add_symbol(name, 1)
+        else:
+            made = kernel(signature, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+            (compiled,) = made.overloads.values()
+            address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+            llvmlite.binding.add_symbol(name, address)
         arguments, result = signature.args, signature.return_type
 
         def call(context: Any, *given: Any) -> Any:
