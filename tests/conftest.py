@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib  # noqa: F401 (a run's curve is drawn where it is here already, which is quicker)
 import pytest
 import torch
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -80,7 +82,7 @@ def run_training(
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + stop.signal)
-    plots.curve([run.path], run.path / "curve.png")
+    _draw(run)
     if profile.on:
         run.write("profile", profile.record(agent.steps - first))
         progress.say(profile.table(agent.steps - first))
@@ -137,6 +139,14 @@ def _loop(
 def _next(step: int, every: int) -> float:
     """The first multiple of `every` after `step`, so that a stop in between does not move it; never, where it is 0."""
     return (step // every + 1) * every if every else math.inf
+
+
+def _draw(run: Run) -> None:
+    """The run's curve, by another process unless Matplotlib is here anyway: it would be the largest thing in memory."""
+    out = run.path / "curve.png"
+    command = [sys.executable, "-m", "covary", "plot", str(run.path), "-o", str(out)]
+    if "matplotlib" in sys.modules or subprocess.run(command, capture_output=True, check=False).returncode:
+        plots.curve([run.path], out)
 
 
 class _Stop:
