@@ -522,7 +522,7 @@ def test_a_worker_that_is_killed_is_said_to_be(capfd):
     venv = build(resolve(Line), 2, "async")
     adapter = Adapter(venv, lambda i, k: k)
     adapter.reset()
-    os.kill(venv.processes[1].pid, signal.SIGKILL)
+    os.kill(venv.processes[0].pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFault, match=r"async(.|\n)*memory"):
         [adapter.step(np.zeros((2, 1), np.float32)) for _ in range(3)]
     venv.close()

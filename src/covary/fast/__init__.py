@@ -26,3 +26,8 @@ def attach(agent: Any) -> str | None:
         return str(unknown)
     agent.learner.fast = agent.fast
     return None
+
+
+def detach(agent: Any) -> None:
+    """Back to the general path."""
+    agent.fast = agent.learner.fast = None

@@ -135,15 +135,15 @@ def forward(parameters, layers, begin, end, work, n):
             activate(activation, y, n)
 
 
-@part(void(Vector, Rows, Matrix, Matrix, Vector, int64))
-def backward(parameters, layers, work, slope, gradient, n):
-    """From the loss's slope by the outputs, in the rows of `slope` that the last layers fill, to its gradient, laid out
-    as the parameters.
+@part(void(Vector, Rows, int64, int64, Matrix, Matrix, Vector, int64))
+def backward(parameters, layers, begin, end, work, slope, gradient, n):
+    """From the loss's slope by the outputs, in the rows of `slope` that the last of layers begin to end fill, to its
+    gradient, laid out as the parameters.
 
     The slope of what a layer reads is made as well, unless it reads the inputs, row 0. Activations give their slope
     from what they gave: 1 - y^2, y > 0, min(y, 0) + 1.
     """
-    for layer in range(len(layers) - 1, -1, -1):
+    for layer in range(end - 1, begin - 1, -1):
         weight, bias, inputs = layers[layer, WEIGHT], layers[layer, BIAS], layers[layer, INPUTS]
         outputs, activation = layers[layer, OUTPUTS], layers[layer, ACTIVATION]
         reads, fills = layers[layer, READS], layers[layer, FILLS]
