@@ -54,6 +54,8 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
         raise Unknown(f"a normalizer of type {type(policy.normalizer).__name__}")
     if optimizer.vector.dtype != torch.float32:
         raise Unknown(f"parameters of {optimizer.vector.dtype}")
+    if torch.is_autocast_enabled("cpu"):
+        raise Unknown("autocast, which computes in fewer digits")
     if torch.nn.modules.module._has_any_global_hook():
         raise Unknown("hooks on all modules")
     head = policy.head
@@ -110,6 +112,8 @@ def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: A
             raise Unknown("an ELU whose alpha is not 1")
         bias = -1 if module.bias is None else place(module.bias, optimizer)
         sizes = (module.in_features, module.out_features)
+        if tuple(module.weight.shape) != sizes[::-1] or (bias >= 0 and module.bias.shape != sizes[1:]):
+            raise Unknown("a layer of other sizes than it says")
         layers.append((place(module.weight, optimizer), bias, *sizes, activation, reads, fills))
         reads, fills = fills, fills + module.out_features
     return reads
