@@ -10,6 +10,7 @@ import torch
 
 from covary import fast
 from covary.agent import Agent
+from covary.fast import cache
 
 
 class Chosen(NamedTuple):
@@ -26,9 +27,8 @@ class Chosen(NamedTuple):
 
 
 def _kernels() -> str:
-    from covary.fast.compiled import FOLDER
-
-    return "kernels" if FOLDER is not None else "kernels, compiled for this run alone: no cache folder can be written"
+    kept = cache.folder() is not None
+    return "kernels" if kept else "kernels, compiled for this run alone: no cache folder can be written"
 
 
 def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
