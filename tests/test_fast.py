@@ -29,7 +29,7 @@ from covary.choices import choose
 from covary.distributions import Geometry
 from covary.envs.faults import EnvironmentFault
 from covary.errors import UsageError
-from covary.fast import attach, compiled
+from covary.fast import attach, cache
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel
 from covary.fast.dense import activate, backward, forward
 from covary.fast.densities import centre_of, log_jacobian, score, spread_of
@@ -979,14 +979,24 @@ def test_without_a_folder_to_keep_kernels_in_they_are_compiled_again_and_one_lin
 def test_kernels_are_kept_where_something_can_be_written(here, monkeypatch):
     Path("file").write_text("")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(here / "file"))
-    assert compiled._folder() is None
+    assert cache.folder() is None
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(here / "file" / "cache"))
-    assert compiled._folder() is None
+    assert cache.folder() is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
-    assert Path(compiled._folder()).parent == here / "cache" / "covary"
+    assert Path(cache.folder()).parent == here / "cache" / "covary"
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(here / "chosen"))
-    assert Path(compiled._folder()).parent == here / "chosen"
+    assert Path(cache.folder()).parent == here / "chosen"
+
+
+def test_what_is_kept_is_not_compiled_again(monkeypatch):
+    """The rooms of both algorithms are loaded in this process."""
+    monkeypatch.setattr(cache, "_children", [])
+    monkeypatch.setattr(cache.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    for algo in SMALL:
+        both(algo, box(2))
+        cache.compile_ahead(algo)
+    assert not cache._children or cache.folder() is None
 
 
 @ALGORITHMS
