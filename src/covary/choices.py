@@ -10,6 +10,7 @@ import torch
 
 from covary import fast
 from covary.agent import Agent
+from covary.fast import cache
 
 
 class Chosen(NamedTuple):
@@ -21,8 +22,13 @@ class Chosen(NamedTuple):
 
     def line(self) -> str:
         """For the log."""
-        path = "fast path (kernels)" if self.path == "fast" else f"general path ({self.why})"
+        path = f"fast path ({_kernels()})" if self.path == "fast" else f"general path ({self.why})"
         return f"{path}, {self.threads} thread{'s' * (self.threads != 1)}"
+
+
+def _kernels() -> str:
+    kept = cache.folder() is not None
+    return "kernels" if kept else "kernels, compiled for this run alone: no cache folder can be written"
 
 
 def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
@@ -43,14 +49,14 @@ def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
         why = fast.attach(agent) or ""
     path = "general" if why else "fast"
     if not (isinstance(threads, int) and 0 < threads <= 1024):
-        threads = 1 if path == "fast" or agent.device.type != "cpu" else _threads(agent)
+        threads = _threads(agent, path)
     return Chosen(path, why, threads)
 
 
 ENOUGH = 1.5  # times faster, or more threads are not worth the cores they take
 
 
-def _threads(agent: Agent) -> int:
+def _threads(agent: Agent, path: str) -> int:
     """How many threads a gradient of this agent is computed fastest with: 1, or all that torch would take.
 
     The number that the user set is kept. Nothing is stepped and nothing learned.
@@ -58,6 +64,8 @@ def _threads(agent: Agent) -> int:
     most = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ or most == 1:
         return most
+    if path == "fast" or agent.device.type != "cpu":
+        return 1
     networks = (agent.policy.torso, agent.learner.critic)
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     batch = min(getattr(agent.config, "minibatch", agent.config.n_envs), agent.learner.horizon * agent.config.n_envs)
