@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ import torch
 
 from covary import fast
 from covary.agent import Agent
+from covary.envs.sources import Source
+from covary.envs.vectors import InProcess, Vectorization, build, cores
 from covary.fast import cache
 
 
@@ -19,11 +22,13 @@ class Chosen(NamedTuple):
     path: str  # "fast" or "general"
     why: str  # not the fast one; empty where it is
     threads: int  # of torch, while the run goes on
+    processes: int = 1  # that step environments, this one included
 
     def line(self) -> str:
         """For the log."""
         path = f"fast path ({_kernels()})" if self.path == "fast" else f"general path ({self.why})"
-        return f"{path}, {self.threads} thread{'s' * (self.threads != 1)}"
+        spread = f", environments in {self.processes} processes" if self.processes > 1 else ""
+        return f"{path}, {self.threads} thread{'s' * (self.threads != 1)}{spread}"
 
 
 def _kernels() -> str:
@@ -51,6 +56,53 @@ def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
     if not (isinstance(threads, int) and 0 < threads <= 1024):
         threads = _threads(agent, path)
     return Chosen(path, why, threads)
+
+
+WORTH = 150e-6  # seconds that a step of all environments must save before others are asked to help
+
+
+def environments(source: Source, n_envs: int, vectorization: Vectorization, before: Any = None) -> tuple[Any, int]:
+    """The environments of a run, and how many processes step them.
+
+    Where that is left open, an environment of its own is timed for a tenth of a second; none that training will use is
+    stepped, and the bits do not depend on the outcome.
+
+    Args:
+        before: what config.json kept of an earlier choice, to be repeated.
+    """
+    kept: dict[str, Any] = before if isinstance(before, dict) else {}
+    venv = build(source, n_envs, vectorization)
+    if vectorization != "auto" or type(venv) is not InProcess or n_envs == 1:
+        return venv, len(getattr(venv, "processes", [])) + 1
+    processes = kept.get("processes")
+    if not (isinstance(processes, int) and 0 < processes <= 1024):
+        processes = min(cores(), n_envs)
+        if processes > 1 and _step_seconds(source) * n_envs * (1 - 1 / processes) < WORTH:
+            processes = 1
+    if processes == 1 or cores() == 1:
+        return venv, 1
+    venv.close()
+    return build(source, n_envs, "async", processes), processes
+
+
+def _step_seconds(source: Source) -> float:
+    """What a step takes, the median of some; 0 where it raises, which training will say better."""
+    try:
+        env = source.make()
+        env.action_space.seed(0)
+        env.reset(seed=0)
+        took: list[float] = []
+        began = time.perf_counter()
+        while len(took) < 200 and time.perf_counter() - began < 0.1:
+            action, before = env.action_space.sample(), time.perf_counter()
+            _, _, terminated, truncated, _ = env.step(action)
+            took.append(time.perf_counter() - before)
+            if terminated or truncated:
+                env.reset()
+        env.close()
+    except Exception:
+        return 0.0
+    return statistics.median(took)
 
 
 ENOUGH = 1.5  # times faster, or more threads are not worth the cores they take

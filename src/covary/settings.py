@@ -33,7 +33,8 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU only for a torso of your own; small networks are faster without"""
     vectorization: Vectorization = "auto"
-    """auto: the environment's own vector version, else sync; async: a process for each environment"""
+    """auto: the environment's own vector version, else sync or async, whichever a short look at its step time says;
+    sync: one after another in this process; async: in shares, over a process for each core"""
     eval_every: int = 0
     """transitions between evaluations, of which the best checkpoint is kept; 0 for none"""
     eval_episodes: int = 20
