@@ -978,7 +978,7 @@ def test_without_a_folder_to_keep_kernels_in_they_are_compiled_again_and_one_lin
     assert (
         said.count("fast path (kernels, compiled for this run alone: no cache folder can be written), 2 threads") == 1
     )
-    assert chosen() == {"path": "fast", "why": "", "threads": 2}
+    assert chosen() == {"path": "fast", "why": "", "threads": 2, "processes": 1}
 
 
 def test_kernels_are_kept_where_something_can_be_written(here, monkeypatch):

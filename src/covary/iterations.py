@@ -31,6 +31,8 @@ class Iterations:
 
     def __init__(self, agent: Agent, adapter: Adapter, total: int, stop: Stop, profile: Profile) -> None:
         self.agent, self.adapter, self.total, self.stop, self.profile = agent, adapter, total, stop, profile
+        if profile.on:
+            agent.learner.lap = profile.lap
         self.online = agent.fast is not None and agent.learner.online
         if adapter.n != agent.config.n_envs:  # what is kept for each environment has no place for others
             raise UsageError(
