@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import statistics
 import time
@@ -79,7 +80,7 @@ def environments(source: Source, n_envs: int, vectorization: Vectorization, befo
         processes = min(cores(), n_envs)
         if processes > 1 and _step_seconds(source) * n_envs * (1 - 1 / processes) < WORTH:
             processes = 1
-    if processes == 1 or cores() == 1:
+    if processes == 1 or cores() == 1 or multiprocessing.current_process().daemon:  # whom Python lets have no children
         return venv, 1
     venv.close()
     return build(source, n_envs, "async", processes), processes
