@@ -13,8 +13,9 @@ import torch
 from covary import fast
 from covary.agent import Agent
 from covary.envs.sources import Source
-from covary.envs.vectors import InProcess, Vectorization, build, cores
+from covary.envs.vectors import InProcess, build, cores
 from covary.fast import cache
+from covary.settings import RunOptions
 
 
 class Chosen(NamedTuple):
@@ -62,7 +63,7 @@ def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
 WORTH = 150e-6  # seconds that a step of all environments must save before others are asked to help
 
 
-def environments(source: Source, n_envs: int, vectorization: Vectorization, before: Any = None) -> tuple[Any, int]:
+def environments(source: Source, n_envs: int, options: RunOptions, before: Any = None) -> tuple[Any, int]:
     """The environments of a run, and how many processes step them.
 
     Where that is left open, an environment of its own is timed for a tenth of a second; none that training will use is
@@ -72,8 +73,8 @@ def environments(source: Source, n_envs: int, vectorization: Vectorization, befo
         before: what config.json kept of an earlier choice, to be repeated.
     """
     kept: dict[str, Any] = before if isinstance(before, dict) else {}
-    venv = build(source, n_envs, vectorization)
-    if vectorization != "auto" or type(venv) is not InProcess or n_envs == 1:
+    venv = build(source, n_envs, options.vectorization, seed=options.seed)
+    if options.vectorization != "auto" or type(venv) is not InProcess or n_envs == 1:
         return venv, len(getattr(venv, "processes", [])) + 1
     processes = kept.get("processes")
     if not (isinstance(processes, int) and 0 < processes <= 1024):

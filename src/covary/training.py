@@ -84,7 +84,7 @@ def train(
             given=f"eval_every={settings.run.eval_every} with one object",
             fix="hand in an id, a class or a callable that makes environments; or evaluate after training",
         )
-    venv, processes = environments(source, settings.config.n_envs, settings.run.vectorization)
+    venv, processes = environments(source, settings.config.n_envs, settings.run)
     if venv.num_envs != settings.config.n_envs:  # one that was handed in has its own number
         settings = replace(settings, config=replace(settings.config, n_envs=venv.num_envs))
     try:
@@ -164,7 +164,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         )
     source = resolve(env) if env is not None else rebuild(run.config["env"], path, say)
     before = run.config.get("chosen")
-    venv, processes = environments(source, settings.config.n_envs, settings.run.vectorization, before)
+    venv, processes = environments(source, settings.config.n_envs, settings.run, before)
     try:
         agent = make_agent(venv, settings, torso)
         started = None

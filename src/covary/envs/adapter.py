@@ -137,7 +137,10 @@ class Adapter:
             t.seeds[:] = [self.seed_of(i, int(self.started[i])) for i in range(self.n)]  # of the episodes after these
             return self._checked(self.encode(t.first), "observation", "reset")
         # one that resets itself may take nothing but the one number that VectorEnv.reset speaks of
-        obs, _ = self.venv.reset(seed=seeds[0] if self.self_resetting else seeds)
+        if getattr(self.venv, "seeded", False):  # when it was made, and never again
+            obs, _ = self.venv.reset()
+        else:
+            obs, _ = self.venv.reset(seed=seeds[0] if self.self_resetting else seeds)
         return self._checked(self.encode(obs), "observation", "reset")
 
     def _seeds(self, starting: NDArray[np.bool_]) -> list[int | None]:

@@ -112,17 +112,20 @@ class InProcess(SyncVectorEnv):
 
 
 def build(
-    source: Source, n_envs: int, vectorization: Vectorization = "auto", processes: int = 0
+    source: Source, n_envs: int, vectorization: Vectorization = "auto", processes: int = 0, seed: int = 0
 ) -> VectorEnv[Any, Any, Any]:
     """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is.
 
     `auto`: the environment's own vector version where it has one that resets by mask, else one after another in this
-    process. `async`: over this many processes, this one among them (0: as many as there are cores).
+    process. `async`: over this many processes, this one among them (0: as many as there are cores). seed: of a pool,
+    which takes none later.
     """
     if vectorization not in get_args(Vectorization):
         raise UsageError("vectorization is auto, sync or async.", given=repr(vectorization))
     if source.vector is not None:
         return source.vector
+    if source.pool is not None:
+        return source.pool(n_envs, seed)
     if source.single and n_envs > 1:
         raise UsageError(
             "One environment object is one environment.",
