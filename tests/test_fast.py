@@ -994,6 +994,25 @@ def test_kernels_are_kept_where_something_can_be_written(here, monkeypatch):
     assert Path(cache.folder()).parent == here / "chosen"
 
 
+def doubled(x):
+    x[0] *= 2
+
+
+@pytest.mark.parametrize("file", ["nbi", "nbc"])
+def test_a_kept_kernel_that_was_cut_short_is_made_again(file):
+    if cache.folder() is None:
+        pytest.skip("nothing can be written")
+    kernel(void(Vector))(doubled)
+    for content in (b"", b"\x80\x04"):
+        kept = list(cache.folder().glob(f"*/test_fast.doubled-*.{file}"))
+        assert kept
+        for path in kept:
+            path.write_bytes(content)
+        x = np.ones(1, np.float32)
+        kernel(void(Vector))(doubled)(x)
+        assert x[0] == 2
+
+
 def test_what_is_kept_is_not_compiled_again(monkeypatch):
     """The rooms of both algorithms are loaded in this process."""
     monkeypatch.setattr(cache, "_children", [])
