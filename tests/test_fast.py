@@ -30,6 +30,7 @@ from covary.distributions import Geometry
 from covary.envs.faults import EnvironmentFault
 from covary.errors import UsageError
 from covary.fast import attach, cache
+from covary.fast import path as path_module
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel
 from covary.fast.dense import activate, backward, forward
 from covary.fast.densities import centre_of, log_jacobian, score, spread_of
@@ -252,6 +253,21 @@ def test_every_setting_of_ppo_agrees_with_autograd(case):
         assert len(set(np.ravel(logged["epochs"]))) > 1
     if case == "a narrow clip":
         assert np.max(logged["clip_fraction"]) > 0.1
+
+
+@pytest.mark.parametrize("case", ["5 choices", "full state", "mixed"])
+def test_a_second_core_changes_no_bit(case, monkeypatch):
+    kept = []
+    for cores in (1, 2):
+        monkeypatch.setattr(path_module, "_cores", lambda cores=cores: cores)
+        agent = agent_of("ppo", *POLICIES[case])
+        assert attach(agent) is None
+        assert (agent.fast.beside is not None) == (cores == 2)
+        rng = np.random.default_rng(0)
+        for _ in range(3):
+            losses = agent.learner.update(rollout_of(agent, 32, 4, rng), 0.0)
+        kept.append((bits(agent), {name: float(value) for name, value in losses.items()}))
+    assert kept[0] == kept[1]
 
 
 def test_rewards_beyond_the_clip_and_trust_in_few_observations_agree():
