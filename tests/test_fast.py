@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import os
+import random
 import subprocess
 import sys
 from itertools import pairwise
@@ -23,7 +24,7 @@ from torch.nn.utils import parametrizations, prune
 from worlds import Choice, Line, Plane
 
 import covary
-from covary import algorithms, training
+from covary import algorithms, choices, training
 from covary.agent import Agent, CriticConfig
 from covary.choices import choose
 from covary.distributions import Geometry
@@ -863,6 +864,26 @@ def test_a_run_keeps_its_number_of_environments(fast, here):
     many = SyncVectorEnv([Line] * 64, autoreset_mode=AutoresetMode.DISABLED)
     with pytest.raises(UsageError, match="as many environments"):
         covary.train(many, resume="run", steps=1000, quiet=True)
+
+
+@ALGORITHMS
+def test_what_times_the_environment_moves_no_random_numbers(algo, here, monkeypatch):
+    """An environment that draws from the generators that all share gives the same bits however often it was tried."""
+
+    class Shared(Line):
+        def step(self, action):
+            obs, reward, *rest = super().step(action)
+            return obs, reward + random.random() + np.random.random() + float(torch.rand(())), *rest  # noqa: NPY002
+
+    kept = []
+    for most in (1, 2):
+        monkeypatch.setattr(choices, "cores", lambda most=most: most)
+        monkeypatch.setattr(choices, "WORTH", 1e9)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        torch.manual_seed(0)
+        kept.append(bits(train(Shared, algo, f"run-{most}")))
+    assert kept[0] == kept[1]
 
 
 # ------------------------------------------------------------------------------------------------------ bad input
