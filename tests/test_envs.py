@@ -464,6 +464,19 @@ def test_a_fault_in_a_worker_is_named(fault, capfd):
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_nan_in_a_later_reset_is_of_the_environment_that_gave_it(vectorization):
+    class Bad(Counting):
+        def reset(self, *, seed=None, options=None):
+            obs, info = super().reset(seed=seed, options=options)
+            return obs * (np.nan if seed == episode_seed(7, 2, 1) else 1), info
+
+    venv = build(resolve(Bad), 3, vectorization)
+    with pytest.raises(EnvironmentFault, match=r"environment 2, reset"):
+        walk(venv, 8)
+    venv.close()
+
+
 def test_a_fault_in_reset_is_named():
     class Bad(Line):
         def reset(self, *, seed=None, options=None):

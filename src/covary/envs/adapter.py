@@ -176,7 +176,8 @@ class Adapter:
             if self.wanted:
                 infos.append(info)
         next_obs = obs = self._encoded(raw)
-        if not self.trusting and not math.isfinite(float(np.add.reduce(next_obs, None)) + float(np.add.reduce(reward))):
+        looked_at = self.trusting and not ended  # before the next episode starts, or it would count as started
+        if not looked_at and not math.isfinite(float(np.add.reduce(next_obs, None)) + float(np.add.reduce(reward))):
             self.complain(Step(table, next_obs, obs, {}))
         if ended:
             obs = next_obs.copy()
@@ -184,7 +185,7 @@ class Adapter:
                 self._note(i, int(self.started[i]) - 1)
                 first, _ = self.envs[i].reset(seed=self.seed_of(i, int(self.started[i])))
                 self.started[i] += 1
-                obs[i] = self._checked(self.encode(np.asarray(first)[None]), "observation", "reset")
+                obs[i] = self._checked(self.encode(np.asarray(first)[None]), "observation", "reset", [i])
         return Step(table, next_obs, obs, self._gathered(infos))
 
     def _step_shared(self, action: NDArray[Any], workers: Workers) -> Step:
@@ -202,8 +203,9 @@ class Adapter:
         if ended.any():
             table[LAM, ended] = 0.0
             obs = next_obs.copy()
-            obs[ended] = self._checked(self.encode(t.first[ended]), "observation", "reset")
-            for i in np.flatnonzero(ended):
+            where = np.flatnonzero(ended)
+            obs[where] = self._checked(self.encode(t.first[where]), "observation", "reset", where)
+            for i in where:
                 self._note(int(i), int(self.started[i]) - 1)
                 self.started[i] += 1
                 t.seeds[i] = self.seed_of(int(i), int(self.started[i]))
@@ -284,7 +286,8 @@ class Adapter:
         fresh = self._checked(self.encode(raw), "observation", "reset")
         return obs, np.where(ended[:, None], fresh, obs)
 
-    def _checked(self, x: NDArray[np.float32], field: str, call: str) -> NDArray[np.float32]:
+    def _checked(self, x: NDArray[np.float32], field: str, call: str, environments: Any = None) -> NDArray[np.float32]:
+        """x, whose rows are of these environments (all of them when left out), if it is finite."""
         if np.isfinite(x).all():
             return x
         if call == "step" and not np.isfinite(self._action).all():
@@ -296,9 +299,10 @@ class Adapter:
             )
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         entry = f"[{where[1]}]" if len(where) > 1 else ""
+        number = where[0] if environments is None else int(environments[where[0]])
         raise EnvironmentFault(
             f"An environment gives finite numbers as {field}.",
-            given=f"{x[where]} in {field}{entry} of environment {where[0]}, {call} {self.steps}",
+            given=f"{x[where]} in {field}{entry} of environment {number}, {call} {self.steps}",
             cause="a division by zero or an unstable simulation in the environment's own code",
             fix="`covary check-env` on this environment; end the episode before it diverges",
         )

@@ -56,6 +56,8 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
         raise Unknown(f"parameters of {optimizer.vector.dtype}")
     if torch.is_autocast_enabled("cpu"):
         raise Unknown("autocast, which computes in fewer digits")
+    if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
+        raise Unknown("a mode that watches torch's operations")
     if torch.nn.modules.module._has_any_global_hook():
         raise Unknown("hooks on all modules")
     head = policy.head
