@@ -13,7 +13,7 @@ from covary.envs.faults import EnvironmentFault, raised
 from covary.envs.sources import Source
 from covary.errors import UsageError
 
-Vectorization = Literal["auto", "sync", "async"]
+Vectorization = Literal["auto", "sync", "async", "tensors"]
 
 
 _BOOLS = (bool, np.bool_)
@@ -147,16 +147,30 @@ class _Workers(AsyncVectorEnv):
             gymnasium.logger.min_level = level
 
 
-def build(source: Source, n_envs: int, vectorization: Vectorization = "auto") -> VectorEnv[Any, Any, Any]:
-    """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is.
+def build(
+    source: Source, n_envs: int, vectorization: Vectorization = "auto", device: str = "cpu"
+) -> VectorEnv[Any, Any, Any]:
+    """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is or lives on a device.
 
-    `auto`: the environment's own vector version where it has one that resets by mask, else one process after another,
-    which beats worker processes for all but slow environments.
+    `auto`: the environment's own tensors where it offers any and the device is a GPU; else its own vector version where
+    it has one that resets by mask; else one process after another, which beats worker processes for all but slow
+    environments.
     """
     if vectorization not in get_args(Vectorization):
-        raise UsageError("vectorization is auto, sync or async.", given=repr(vectorization))
+        raise UsageError("vectorization is auto, sync, async or tensors.", given=repr(vectorization))
     if source.vector is not None:
         return source.vector
+    if vectorization == "tensors" or (vectorization == "auto" and device.startswith("cuda")):
+        if source.on_device is not None:
+            from covary.envs.hosted import Hosted
+
+            return Hosted(source.on_device(n_envs, device))
+        if vectorization == "tensors":
+            raise UsageError(
+                "vectorization tensors needs an environment that offers them.",
+                given=f"{source.name}, whose class has no on_device(num_envs, device)",
+                fix="vectorization auto; docs/device.md has what such an environment is",
+            )
     if source.single and n_envs > 1:
         raise UsageError(
             "One environment object is one environment.",
