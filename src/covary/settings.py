@@ -33,7 +33,8 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU only for a torso of your own; small networks are faster without"""
     vectorization: Vectorization = "auto"
-    """auto: the environment's own vector version, else sync; async: a process for each environment"""
+    """auto: the environment's own vector version, else sync; async: a process for each environment; tensors: all at
+    once on the device, where the environment offers it, which auto takes on a GPU"""
     eval_every: int = 0
     """transitions between evaluations, of which the best checkpoint is kept; 0 for none"""
     eval_episodes: int = 20
@@ -53,7 +54,7 @@ class RunOptions:
                 object.__setattr__(self, name, str(path))
         check_choice("preset", self.preset, ("auto", "none"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
-        check_choice("vectorization", self.vectorization, ("auto", "sync", "async"))
+        check_choice("vectorization", self.vectorization, ("auto", "sync", "async", "tensors"))
         check_sizes("steps", (self.steps,))
         check_sizes("eval_episodes", (self.eval_episodes,))
         if not (isinstance(self.seed, int) and self.seed >= 0):
