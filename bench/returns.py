@@ -4,8 +4,9 @@
     python bench/returns.py --only heliostat      rows whose name holds this word
     python bench/returns.py --again               measures afresh what is there already
     python bench/returns.py --table               the table alone, from the raw rows
+    python bench/returns.py --general             Covary's rows with the fast path off, in returns_general.jsonl
 
-The table also goes into the README.
+The table also goes into the README, but for that of --general.
 
 One raw row a seed: the mean return of 100 evaluation episodes with fixed seeds, acting deterministically, after the
 last step of training (no checkpoint is picked), and on Heliostat the median pointing error over all their steps. The
@@ -27,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
+FOLDER = Path(__file__).parent / "results"
+RESULTS, GENERAL = FOLDER / "returns.jsonl", FOLDER / "returns_general.jsonl"
 HELIOSTAT = "covary/Heliostat-v0"
 EVALUATION = 100  # seed of the evaluation episodes, another than settings were tried on
 GEOMETRY = {"covariance": "full", "periodic": (0,)}
@@ -65,7 +67,7 @@ ROWS = [
 ]
 
 
-def command(row: Row, seed: int) -> str:
+def command(row: Row, seed: int, fast: bool) -> str:
     """The command that trains what a row of Covary's measures."""
     if row.library == "sb3":
         return f'python bench/returns.py --only "{row.name}"'
@@ -73,17 +75,17 @@ def command(row: Row, seed: int) -> str:
     words += ["--preset", row.preset]
     for name, value in row.options.items():
         words += [f"--policy.{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    return shlex.join(words)
+    return shlex.join(words + ["--no-fast"] * (not fast))
 
 
-def measure(job: tuple[Row, int]) -> dict[str, Any]:
+def measure(job: tuple[Row, int, bool]) -> dict[str, Any]:
     """Trains one seed of one row and evaluates it. Runs in a process of its own."""
     import torch
 
     torch.set_num_threads(1)
-    row, seed = job
+    row, seed, fast = job
     began = time.perf_counter()
-    returns, errors = (with_covary if row.library == "covary" else with_sb3)(row, seed)
+    returns, errors = with_covary(row, seed, fast) if row.library == "covary" else with_sb3(row, seed)
     record = {
         **asdict(row),
         "seed": seed,
@@ -93,18 +95,18 @@ def measure(job: tuple[Row, int]) -> dict[str, Any]:
         "error_deg_median": float(np.median(errors)) if len(errors) else None,
         "error_deg_mean": float(np.mean(errors)) if len(errors) else None,
         "seconds": round(time.perf_counter() - began, 1),
-        "command": command(row, seed),
+        "command": command(row, seed, fast),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     return record
 
 
-def with_covary(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def with_covary(row: Row, seed: int, fast: bool) -> tuple[np.ndarray, np.ndarray]:
     import covary
 
     with tempfile.TemporaryDirectory() as folder:
         agent = covary.train(
-            row.env, row.algo, row.steps, seed, row.preset, out=f"{folder}/run", quiet=True, **row.options
+            row.env, row.algo, row.steps, seed, row.preset, out=f"{folder}/run", quiet=True, fast=fast, **row.options
         )
     result = covary.evaluate(
         agent, row.env, 100, seed=EVALUATION, info=("error_deg",) if row.metric == "error_deg" else ()
@@ -147,18 +149,18 @@ def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
 # ------------------------------------------------------------------------------------------------- the table
 
 
-def rows_on_file() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+def rows_on_file(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def keep(record: dict[str, Any]) -> None:
+def keep(record: dict[str, Any], file: Path) -> None:
     """Adds a row, in the table's order, in place of an earlier one of the same name and seed."""
     same = (record["name"], record["seed"])
-    records = [r for r in rows_on_file() if (r["name"], r["seed"]) != same] + [record]
+    records = [r for r in rows_on_file(file) if (r["name"], r["seed"]) != same] + [record]
     order = {row.name: i for i, row in enumerate(ROWS)}
     records = sorted(records, key=lambda r: (order.get(r["name"], len(order)), r["seed"]))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("".join(json.dumps(record) + "\n" for record in records))
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def interquartile_mean(x: np.ndarray) -> np.ndarray:
@@ -209,20 +211,24 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--general", action="store_true")
     args = parser.parse_args()
+    file = GENERAL if args.general else RESULTS
     if not args.table:
-        chosen = [row for row in ROWS if args.only in row.name]
-        records = rows_on_file()
+        chosen = [row for row in ROWS if args.only in row.name and not (args.general and row.library == "sb3")]
+        records = rows_on_file(file)
         there = set() if args.again else {(r["name"], r["seed"]) for r in records}
-        jobs = [(row, seed) for row in chosen for seed in range(100, 100 + args.seeds) if (row.name, seed) not in there]
+        seeds = range(100, 100 + args.seeds)
+        jobs = [(row, k, not args.general) for row in chosen for k in seeds if (row.name, k) not in there]
         with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=4) as pool:
             for record in pool.imap_unordered(measure, jobs):
-                keep(record)  # row by row: what was measured is never lost
+                keep(record, file)  # row by row: what was measured is never lost
                 value = record["error_deg_median"] if record["error_deg_median"] is not None else record["return_mean"]
                 print(f"{record['name']}, seed {record['seed']}: {value:.2f} in {record['seconds']:.0f} s", flush=True)
-    text = table(rows_on_file())
+    text = table(rows_on_file(file))
     print(text)
-    publish(text)
+    if not args.general:
+        publish(text)
 
 
 if __name__ == "__main__":

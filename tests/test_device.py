@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 import covary
 from covary.agent import Agent
 from covary.algorithms import ppo
+from covary.choices import environments
 from covary.cli import run as command
 from covary.device import Collection, DeviceIterations, advice, running_sum
 from covary.envs import heliostat, heliostat_tensors
@@ -30,10 +31,13 @@ from covary.envs.adapter import Adapter
 from covary.envs.heliostat import STEPS
 from covary.envs.heliostat_tensors import HeliostatTensors
 from covary.envs.hosted import Hosted
+from covary.envs.sources import resolve
 from covary.envs.tensors import TensorEnv, TensorStep
+from covary.envs.vectors import InProcess
 from covary.errors import UsageError
 from covary.heads import PolicyConfig
 from covary.profile import Profile
+from covary.settings import RunOptions
 
 GO_ON = SimpleNamespace(signal=None)
 SMALL = {"horizon": 16, "minibatch": 512, "epochs": 4, "fast": False, "quiet": True, "vectorization": "tensors"}
@@ -409,6 +413,28 @@ def test_the_fast_path_takes_over_the_epochs(here):
         covary.train("covary/Heliostat-v0", steps=4096, n_envs=64, out=out, **SMALL | {"fast": True})
     assert metrics(here / "a") == metrics(here / "b")
     assert json.loads((here / "a/config.json").read_text())["chosen"]["path"] == "fast"
+
+
+@pytest.mark.parametrize(
+    ("algo", "vectorization", "device", "kind"),
+    [
+        ("ppo", "auto", "cuda", Hosted),
+        ("ppo", "auto", "cpu", heliostat.HeliostatVectorEnv),
+        ("ppo", "sync", "cuda", InProcess),
+        ("ppo", "tensors", "cpu", Hosted),
+        ("actor_critic", "auto", "cuda", heliostat.HeliostatVectorEnv),
+        ("actor_critic", "tensors", "cpu", Hosted),
+    ],
+)
+def test_tensors_are_taken_on_a_gpu_or_when_asked_for(algo, vectorization, device, kind, monkeypatch):
+    made = []
+    monkeypatch.setattr(heliostat.Heliostat, "on_device", lambda n, device: made.append(device) or HeliostatTensors(n))
+    options = RunOptions(algo=algo, vectorization=vectorization)
+    venv, processes = environments(resolve("covary/Heliostat-v0"), 4, options, device=device)
+    assert isinstance(venv, kind)
+    assert made == ([device] if kind is Hosted else [])
+    assert (venv.num_envs, processes) == (4, 1)
+    venv.close()
 
 
 def test_a_class_may_offer_its_own_tensors(here):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import types
 from pathlib import Path
 
@@ -522,8 +523,25 @@ def test_a_worker_that_is_killed_is_said_to_be(capfd):
     venv = build(resolve(Line), 2, "async")
     adapter = Adapter(venv, lambda i, k: k)
     adapter.reset()
-    os.kill(venv.processes[1].pid, signal.SIGKILL)
+    os.kill(venv.processes[0].pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFault, match=r"async(.|\n)*memory"):
         [adapter.step(np.zeros((2, 1), np.float32)) for _ in range(3)]
     venv.close()
     assert capfd.readouterr().err == ""
+
+
+# ------------------------------------------------------------------------------------------------- EnvPool
+
+
+def test_without_envpool_one_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(UsageError, match=r"envpool:Pendulum-v1(.|\n)*covary\[envpool\]"):
+        resolve("envpool:Pendulum-v1")
+
+
+def test_a_task_of_envpool_gives_the_same_bits_twice():
+    pytest.importorskip("envpool", reason="an extra that the tests do without")
+    traces = [play(build(resolve("envpool:Pendulum-v1"), 3, seed=5), 250) for _ in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(traces[0][0], traces[1][0], strict=True))
+    assert [e.length for e in traces[0][1]] == [200] * 3
+    assert not np.array_equal(traces[0][0][0], play(build(resolve("envpool:Pendulum-v1"), 3, seed=6), 2)[0][0])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import statistics
 import time
 from typing import Any, NamedTuple
 
 import torch
 
-from covary import fast
+from covary import algorithms, fast
 from covary.agent import Agent
+from covary.envs.sources import Source
+from covary.envs.vectors import InProcess, build, cores
+from covary.fast import cache
+from covary.settings import RunOptions
 
 
 class Chosen(NamedTuple):
@@ -18,11 +24,18 @@ class Chosen(NamedTuple):
     path: str  # "fast" or "general"
     why: str  # not the fast one; empty where it is
     threads: int  # of torch, while the run goes on
+    processes: int = 1  # that step environments, this one included
 
     def line(self) -> str:
         """For the log."""
-        path = "fast path (kernels)" if self.path == "fast" else f"general path ({self.why})"
-        return f"{path}, {self.threads} thread{'s' * (self.threads != 1)}"
+        path = f"fast path ({_kernels()})" if self.path == "fast" else f"general path ({self.why})"
+        spread = f", environments in {self.processes} processes" if self.processes > 1 else ""
+        return f"{path}, {self.threads} thread{'s' * (self.threads != 1)}{spread}"
+
+
+def _kernels() -> str:
+    kept = cache.folder() is not None
+    return "kernels" if kept else "kernels, compiled for this run alone: no cache folder can be written"
 
 
 def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
@@ -43,14 +56,66 @@ def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
         why = fast.attach(agent) or ""
     path = "general" if why else "fast"
     if not (isinstance(threads, int) and 0 < threads <= 1024):
-        threads = 1 if path == "fast" or agent.device.type != "cpu" else _threads(agent)
+        threads = _threads(agent, path)
     return Chosen(path, why, threads)
+
+
+WORTH = 150e-6  # seconds that a step of all environments must save before others are asked to help
+
+
+def environments(
+    source: Source, n_envs: int, options: RunOptions, before: Any = None, device: str = "cpu"
+) -> tuple[Any, int]:
+    """The environments of a run, and how many processes step them.
+
+    Where that is left open, an environment of its own is timed for a tenth of a second; none that training will use is
+    stepped, and the bits do not depend on the outcome.
+
+    Args:
+        before: what config.json kept of an earlier choice, to be repeated.
+        device: where the agent is, for environments that can live there as well.
+    """
+    kept: dict[str, Any] = before if isinstance(before, dict) else {}
+    if options.vectorization == "auto" and algorithms.find(options.algo).Learner.online:
+        device = "cpu"  # tensors that are fetched at every step are slower than no tensors
+    venv = build(source, n_envs, options.vectorization, seed=options.seed, device=device)
+    if options.vectorization != "auto" or type(venv) is not InProcess or n_envs == 1:
+        return venv, len(getattr(venv, "processes", [])) + 1
+    processes = kept.get("processes")
+    if not (isinstance(processes, int) and 0 < processes <= 1024):
+        processes = min(cores(), n_envs)
+        if processes > 1 and _step_seconds(source) * n_envs * (1 - 1 / processes) < WORTH:
+            processes = 1
+    if processes == 1 or cores() == 1 or multiprocessing.current_process().daemon:  # whom Python lets have no children
+        return venv, 1
+    venv.close()
+    return build(source, n_envs, "async", processes), processes
+
+
+def _step_seconds(source: Source) -> float:
+    """What a step takes, the median of some; 0 where it raises, which training will say better."""
+    try:
+        env = source.make()
+        env.action_space.seed(0)
+        env.reset(seed=0)
+        took: list[float] = []
+        began = time.perf_counter()
+        while len(took) < 200 and time.perf_counter() - began < 0.1:
+            action, before = env.action_space.sample(), time.perf_counter()
+            _, _, terminated, truncated, _ = env.step(action)
+            took.append(time.perf_counter() - before)
+            if terminated or truncated:
+                env.reset()
+        env.close()
+    except Exception:
+        return 0.0
+    return statistics.median(took)
 
 
 ENOUGH = 1.5  # times faster, or more threads are not worth the cores they take
 
 
-def _threads(agent: Agent) -> int:
+def _threads(agent: Agent, path: str) -> int:
     """How many threads a gradient of this agent is computed fastest with: 1, or all that torch would take.
 
     The number that the user set is kept. Nothing is stepped and nothing learned.
@@ -58,6 +123,8 @@ def _threads(agent: Agent) -> int:
     most = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ or most == 1:
         return most
+    if path == "fast" or agent.device.type != "cpu":
+        return 1
     networks = (agent.policy.torso, agent.learner.critic)
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     batch = min(getattr(agent.config, "minibatch", agent.config.n_envs), agent.learner.horizon * agent.config.n_envs)

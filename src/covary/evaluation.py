@@ -67,7 +67,7 @@ def evaluate(
     if seed < 0:
         raise UsageError("seed must be a whole number, 0 or above.", given=seed)
     source = resolve(env)
-    venv = build(source, min(n_envs, episodes) if not source.single else 1)
+    venv = build(source, min(n_envs, episodes) if not source.single else 1, seed=evaluation_seed(seed, 0))
     try:
         with threads_of_torch():
             return _run(agent, venv, episodes, seed, deterministic, info, max_steps, stopped)

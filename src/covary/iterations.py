@@ -11,6 +11,7 @@ from torch import Tensor
 
 from covary.agent import Agent
 from covary.envs.adapter import Adapter
+from covary.errors import UsageError
 from covary.profile import Profile
 from covary.types import Rollout
 
@@ -30,7 +31,14 @@ class Iterations:
 
     def __init__(self, agent: Agent, adapter: Adapter, total: int, stop: Stop, profile: Profile) -> None:
         self.agent, self.adapter, self.total, self.stop, self.profile = agent, adapter, total, stop, profile
+        if profile.on:
+            agent.learner.lap = profile.lap
         self.online = agent.fast is not None and agent.learner.online
+        if adapter.n != agent.config.n_envs:  # what is kept for each environment has no place for others
+            raise UsageError(
+                "A run goes on with as many environments as it was started with.",
+                given=f"{adapter.n}; started with {agent.config.n_envs}",
+            )
         t, n, o = agent.learner.horizon, adapter.n, adapter.encode.size
         self.obs, self.next_obs = np.empty((2, t, n, o), np.float32)
         self.tables = np.empty((t, *adapter.usual.shape), np.float32)

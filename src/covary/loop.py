@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from covary import plots
+from covary import fast, plots
 from covary.agent import Agent
 from covary.device import DeviceIterations, advice, tensors_behind
 from covary.envs.adapter import Adapter, Episode, episode_seed
@@ -79,6 +79,7 @@ def run_training(
         raise
     finally:
         progress.close()
+        fast.detach(agent)  # whoever gets the agent finds nothing in it that he did not know
     _save(agent, adapter, run)
     if stop.signal is not None:
         progress.say(f"stopped and saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")

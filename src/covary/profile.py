@@ -27,6 +27,8 @@ class Profile:
         """Tells the environments' own time apart from what stands around them."""
         if self.on and adapter.envs is not None:
             adapter.envs = [_Timed(env, self) for env in adapter.envs]
+        elif self.on and adapter.workers is not None:
+            adapter.workers = _Timed(adapter.workers, self)
         elif self.on:
             adapter.venv = _Timed(adapter.venv, self)
 
@@ -46,7 +48,7 @@ class Profile:
 
 
 class _Timed:
-    """An environment whose steps and resets are timed."""
+    """An environment, or a vector of them, whose steps and resets are timed."""
 
     def __init__(self, env: Any, profile: Profile) -> None:
         self._env, self._profile = env, profile
@@ -54,14 +56,17 @@ class _Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
 
-    def step(self, action: Any) -> Any:
+    def _timed(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         self._profile.lap("adapter")
-        result = self._env.step(action)
+        result = call(*args, **kwargs)
         self._profile.lap("environment")
         return result
 
+    def step(self, action: Any) -> Any:
+        return self._timed(self._env.step, action)
+
+    def step_all(self) -> None:
+        self._timed(self._env.step_all)
+
     def reset(self, **kwargs: Any) -> Any:
-        self._profile.lap("adapter")
-        result = self._env.reset(**kwargs)
-        self._profile.lap("environment")
-        return result
+        return self._timed(self._env.reset, **kwargs)

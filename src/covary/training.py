@@ -15,7 +15,7 @@ from torch import nn
 import covary
 from covary.agent import Agent, CriticConfig, load
 from covary.algorithms import find
-from covary.choices import choose
+from covary.choices import choose, environments
 from covary.envs.sources import Source, rebuild, resolve
 from covary.envs.spaces import check_spaces, from_json
 from covary.envs.vectors import build
@@ -84,7 +84,7 @@ def train(
             given=f"eval_every={settings.run.eval_every} with one object",
             fix="hand in an id, a class or a callable that makes environments; or evaluate after training",
         )
-    venv = _build(source, settings, torso)
+    venv, processes = environments(source, settings.config.n_envs, settings.run, device=_device(settings, torso))
     if venv.num_envs != settings.config.n_envs:  # one that was handed in has its own number
         settings = replace(settings, config=replace(settings.config, n_envs=venv.num_envs))
     try:
@@ -92,7 +92,7 @@ def train(
         if settings.run.init_from is not None:
             agent.start_from(load(settings.run.init_from, torso=torso))
         place = settings.run.out or f"runs/{source.name}-{algo}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        chosen = choose(agent, settings.run.fast)
+        chosen = choose(agent, settings.run.fast)._replace(processes=processes)
         record = _record(source, settings, torso is not None) | {"chosen": chosen._asdict()}
         run = Run.create(_free(Path(place), named=settings.run.out is not None), record)
         progress = Progress(settings.run.steps, quiet=quiet)
@@ -106,10 +106,6 @@ def train(
     finally:
         if not source.single and source.vector is None:
             venv.close()
-
-
-def _build(source: Source, settings: Settings, torso: nn.Module | None) -> Any:
-    return build(source, settings.config.n_envs, settings.run.vectorization, _device(settings, torso))
 
 
 def untrained(env: Any, algo: str = "ppo", *, torso: nn.Module | None = None, **options: Any) -> Agent:
@@ -181,7 +177,8 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
             "This run has a torso of its user's own.", given=path, fix="covary.train(resume=path, torso=MyTorso())"
         )
     source = resolve(env) if env is not None else rebuild(run.config["env"], path, say)
-    venv = _build(source, settings, torso)
+    before = run.config.get("chosen")
+    venv, processes = environments(source, settings.config.n_envs, settings.run, before, _device(settings, torso))
     try:
         agent = make_agent(venv, settings, torso)
         started = None
@@ -195,7 +192,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
             started = meta.get("episodes_started")
         elif settings.run.init_from is not None:
             agent.start_from(load(settings.run.init_from, torso=torso))
-        chosen = choose(agent, settings.run.fast, run.config.get("chosen"))
+        chosen = choose(agent, settings.run.fast, before)._replace(processes=processes)
         run.config |= {"steps": settings.run.steps, "chosen": chosen._asdict()}
         run.write_config()
         run.cut_back(agent.steps)

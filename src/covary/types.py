@@ -6,6 +6,7 @@ batch shape. Sequences are time-major.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -38,6 +39,7 @@ class Learner(Protocol):
     critic: Any  # covary.nets.Value
     optimizers: dict[str, Any]  # covary.optim.Adam by name
     generator: torch.Generator  # all its random numbers
+    lap: Callable[[str], None]  # called with "targets" once these are there, for a profile
     fast: Any  # a covary.fast.path.FastPath that takes over what it knows, or None
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:

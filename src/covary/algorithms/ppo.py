@@ -25,6 +25,7 @@ Where we differ, and why:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -131,7 +132,8 @@ class Learner:
         self.optimizers = {"adam": self.optimizer}
         self.reward_scale = ReturnScale(config.n_envs)
         self.updates = 0
-        self.fast: Any = None  # a covary.fast.FastPath that takes over the epochs
+        self.fast: Any = None  # a covary.fast.path.FastPath that takes over the epochs
+        self.lap: Callable[[str], None] = lambda part: None  # tells a profile what has just been done
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         c = self.config
@@ -141,6 +143,7 @@ class Learner:
         if self.updates == 0:  # before any step, so that the first update sees observations of order one
             self.policy.observe(happened)
         batch, value = self._batch(rollout)
+        self.lap("targets")
         self.optimizer.share = 1 - progress if c.anneal else 1.0
         sums = torch.zeros(5, dtype=torch.float64)  # actor and critic loss, their gradients' norms, minibatches
         epochs = 0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from covary.envs.faults import EnvironmentFault
 from covary.envs.spaces import Decoder, Encoder
 from covary.envs.vectors import InProcess
+from covary.envs.workers import Workers
 from covary.errors import UsageError
 
 REWARD, DISCOUNT, LAM, VALID, SPARE = range(5)
@@ -105,6 +106,7 @@ class Adapter:
         self._length: Any = np.zeros(self.n, np.int64)
         self.usual = np.zeros((5, self.n), np.float32)
         self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
+        self.workers = venv if isinstance(venv, Workers) else None
         self.trusting = False
         self.always = self.mode is not AutoresetMode.NEXT_STEP
         self.envs: Any = venv.envs if isinstance(venv, InProcess) else None
@@ -128,8 +130,17 @@ class Adapter:
         for i in range(self.n):
             self._return[i], self._length[i] = 0.0, 0
         seeds = self._seeds(np.ones(self.n, bool))
+        if self.workers is not None:
+            t = self.workers.table
+            t.seeds[:] = seeds
+            self.workers.reset_all()
+            t.seeds[:] = [self.seed_of(i, int(self.started[i])) for i in range(self.n)]  # of the episodes after these
+            return self._checked(self.encode(t.first), "observation", "reset")
         # one that resets itself may take nothing but the one number that VectorEnv.reset speaks of
-        obs, _ = self.venv.reset(seed=seeds[0] if self.self_resetting else seeds)
+        if getattr(self.venv, "seeded", False):  # when it was made, and never again
+            obs, _ = self.venv.reset()
+        else:
+            obs, _ = self.venv.reset(seed=seeds[0] if self.self_resetting else seeds)
         return self._checked(self.encode(obs), "observation", "reset")
 
     def _seeds(self, starting: NDArray[np.bool_]) -> list[int | None]:
@@ -141,7 +152,9 @@ class Adapter:
         """action: (N, D) or (N,) as the policy gave it."""
         self._action = action
         self.steps += 1
-        return self._step_each(action) if self.envs is not None else self._step_all(action)
+        if self.envs is not None:
+            return self._step_each(action)
+        return self._step_all(action) if self.workers is None else self._step_shared(action, self.workers)
 
     def _step_each(self, action: NDArray[Any]) -> Step:
         """A step of environments in this process: straight into the arrays that the learner reads."""
@@ -173,6 +186,28 @@ class Adapter:
                 self.started[i] += 1
                 obs[i] = self._checked(self.encode(np.asarray(first)[None]), "observation", "reset")
         return Step(table, next_obs, obs, self._gathered(infos))
+
+    def _step_shared(self, action: NDArray[Any], workers: Workers) -> Step:
+        """The same over several processes."""
+        t = workers.table
+        t.actions[:] = self.decode(action)
+        workers.step_all()
+        next_obs = obs = self._checked(self.encode(t.obs), "observation", "step")
+        table = self.usual.copy()
+        table[REWARD] = self._checked(t.reward.astype(np.float32), "reward", "step")
+        table[DISCOUNT, t.terminated] = 0.0
+        self._return += t.reward
+        self._length += 1
+        ended = t.terminated | t.truncated
+        if ended.any():
+            table[LAM, ended] = 0.0
+            obs = next_obs.copy()
+            obs[ended] = self._checked(self.encode(t.first[ended]), "observation", "reset")
+            for i in np.flatnonzero(ended):
+                self._note(int(i), int(self.started[i]) - 1)
+                self.started[i] += 1
+                t.seeds[i] = self.seed_of(int(i), int(self.started[i]))
+        return Step(table, next_obs, obs, {})
 
     def complain(self, step: Step) -> None:
         """Says which number of a step is not finite, if any."""

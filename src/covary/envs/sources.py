@@ -28,9 +28,11 @@ class Source:
 
     Attributes:
         make: makes one environment.
-        recipe: what `config.json` keeps: {"id"}, {"file" | "module", "class", "path", "sha256"}, or {"object"}.
+        recipe: what `config.json` keeps: {"id"}, {"envpool"}, {"file" | "module", "class", "path", "sha256"}, or
+            {"object"}.
         name: short, for folders and messages.
         vector: a vector environment that was handed in as it is, or tensors behind the face of one; else None.
+        pool: makes a vector environment of this many from a seed, where that is the only way; else None.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class Source:
         *,
         vector: VectorEnv[Any, Any, Any] | None = None,
         single: bool = False,
+        pool: Callable[[int, int], VectorEnv[Any, Any, Any]] | None = None,
     ) -> None:
-        self.name, self.recipe, self.vector, self.single = name, recipe, vector, single
+        self.name, self.recipe, self.vector, self.single, self.pool = name, recipe, vector, single, pool
         self._make = make
 
     @property
@@ -110,6 +113,8 @@ def resolve(env: Any) -> Source:
             "An environment is a Gymnasium id, module:Class, file.py:Class, a gymnasium.Env or a callable.",
             given=repr(env),
         )
+    if env.startswith("envpool:"):
+        return _from_envpool(env.removeprefix("envpool:"))
     if env in gymnasium.registry:  # ids may hold a colon of their own, with a module to import
         return _from_id(env)
     place, colon, attribute = env.rpartition(":")
@@ -141,6 +146,31 @@ def _from_id(env_id: str) -> Source:
 
     recorded = bare if module == "covary.envs" else env_id
     return Source(bare.split("/")[-1], {"id": recorded}, make)
+
+
+def _from_envpool(task: str) -> Source:
+    """A task of EnvPool, which steps many environments in C++; it resets them itself and is seeded once."""
+    try:
+        import envpool
+    except ImportError as error:
+        raise UsageError(
+            f"envpool:{task} needs a package that is not installed.",
+            given=str(error),
+            fix='pip install "covary[envpool]", or the same id without envpool:',
+        ) from error
+    known = envpool.list_all_envs()
+    if task not in known:
+        near = difflib.get_close_matches(task, known, n=1)
+        raise UsageError(
+            "EnvPool must know the task.", given=task, fix=f"did you mean envpool:{near[0]}?" if near else ""
+        )
+
+    def pool(n: int, seed: int) -> VectorEnv[Any, Any, Any]:
+        made: VectorEnv[Any, Any, Any] = envpool.make_gymnasium(task, num_envs=n, seed=seed % 2**31)
+        made.seeded = True  # type: ignore[attr-defined]
+        return made
+
+    return Source(task, {"envpool": task}, None, pool=pool)
 
 
 def _unknown(env_id: str, error: Exception) -> UsageError:
@@ -238,6 +268,8 @@ def rebuild(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Source:
         if ":" in env_id:
             raise UsageError("A run folder may not name a module to import.", given=env_id, fix=ask)
         return _from_id(env_id)
+    if isinstance(task := recipe.get("envpool"), str):
+        return _from_envpool(task)
     path_text, wanted = recipe.get("path"), recipe.get("sha256")
     if not isinstance(path_text, str) or not isinstance(wanted, str) or not isinstance(recipe.get("class"), str):
         given = f"an object in Python, {recipe.get('object')}" if "object" in recipe else "nothing that can be built"

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from covary.envs.faults import EnvironmentFault, raised
 from covary.envs.sources import Source
+from covary.envs.workers import Workers
 from covary.errors import UsageError
 
 Vectorization = Literal["auto", "sync", "async", "tensors"]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _BOOLS = (bool, np.bool_)
@@ -105,56 +111,19 @@ class InProcess(SyncVectorEnv):
     nobody asked for and copies everything twice: 10 us for one environment, 3 us for each of many."""
 
 
-class _Workers(AsyncVectorEnv):
-    """Raises what a worker raised, once, and does not log its traceback beside; says when one was killed."""
-
-    _killed = False
-
-    def reset(self, **kwargs: Any) -> Any:
-        try:
-            return super().reset(**kwargs)
-        except (EOFError, ConnectionError) as error:
-            raise self._ended() from error
-
-    def step(self, actions: Any) -> Any:
-        try:
-            return super().step(actions)
-        except (EOFError, ConnectionError) as error:
-            raise self._ended() from error
-
-    def _ended(self) -> EnvironmentFault:
-        self._state, self._killed = AsyncState.DEFAULT, True
-        return EnvironmentFault(
-            "The processes of --vectorization async must live as long as the run.",
-            given="one of them ended without a word",
-            cause="killed by a signal, or for want of memory; or the environment's own code crashed the interpreter",
-            fix="--vectorization sync, or fewer environments",
-        )
-
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        try:
-            super().close_extras(timeout, terminate or self._killed)
-        except (EOFError, ConnectionError):
-            super().close_extras(timeout, terminate=True)
-
-    def _raise_if_errors(self, successes: Any) -> None:
-        if all(successes):
-            return
-        level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
-        try:
-            super()._raise_if_errors(successes)
-        finally:
-            gymnasium.logger.min_level = level
-
-
 def build(
-    source: Source, n_envs: int, vectorization: Vectorization = "auto", device: str = "cpu"
+    source: Source,
+    n_envs: int,
+    vectorization: Vectorization = "auto",
+    processes: int = 0,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> VectorEnv[Any, Any, Any]:
     """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is or lives on a device.
 
     `auto`: the environment's own tensors where it offers any and the device is a GPU; else its own vector version where
-    it has one that resets by mask; else one process after another, which beats worker processes for all but slow
-    environments.
+    it has one that resets by mask; else one after another in this process. `async`: over this many processes, this one
+    among them (0: as many as there are cores). seed: of a pool, which takes none later.
     """
     if vectorization not in get_args(Vectorization):
         raise UsageError("vectorization is auto, sync, async or tensors.", given=repr(vectorization))
@@ -171,6 +140,8 @@ def build(
                 given=f"{source.name}, whose class has no on_device(num_envs, device)",
                 fix="vectorization auto; docs/device.md has what such an environment is",
             )
+    if source.pool is not None:
+        return source.pool(n_envs, seed)
     if source.single and n_envs > 1:
         raise UsageError(
             "One environment object is one environment.",
@@ -188,7 +159,7 @@ def build(
             venv.close()
     makers = [_Maker(source, i) for i in range(n_envs)]
     if vectorization == "async":
-        return _Workers(makers, autoreset_mode=AutoresetMode.DISABLED)
+        return Workers(makers, processes or max(cores(), 2))
     venv = InProcess(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
     if len({id(env.unwrapped) for env in venv.envs}) < n_envs:
         raise UsageError(

@@ -18,11 +18,16 @@ def attach(agent: Any) -> str | None:
     cache.wait()
     try:
         from covary.fast.path import FastPath
-    except ImportError as error:
-        return f"no Numba ({error})"
+    except (ImportError, OSError) as error:  # OSError: LLVM's own library cannot be loaded
+        return f"no Numba ({str(error).splitlines()[0]})"
     try:
         agent.fast = FastPath(agent.learner)
     except Unknown as unknown:
         return str(unknown)
     agent.learner.fast = agent.fast
     return None
+
+
+def detach(agent: Any) -> None:
+    """Back to the general path."""
+    agent.fast = agent.learner.fast = None

@@ -53,7 +53,7 @@ def compile_ahead(algo: str | None) -> None:
     if cores == 1 or kept is None or _children:
         return
     for share in SHARES.get(algo or "ppo", ()):
-        if missing := [room for room in share if not any(kept.glob(f"{room}.*.nbi"))]:
+        if missing := [room for room in share if not any(kept.glob(f"*/{room}.*.nbi"))]:
             code = "; ".join(f"import covary.fast.{room}" for room in missing)
             quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
             quiet["env"] = os.environ | {SHARE: " ".join(f"covary.fast.{room}" for room in missing)}

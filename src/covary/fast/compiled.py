@@ -15,6 +15,9 @@ from numba.extending import intrinsic
 
 from covary.fast.cache import SHARE, STAMP, folder
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set")
+
 Vector, Matrix = float32[::1], float32[:, ::1]
 Numbers, Table = float64[::1], float64[:, ::1]
 Indices, Rows = int64[::1], int64[:, ::1]

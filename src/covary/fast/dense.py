@@ -20,7 +20,7 @@ from covary.fast.compiled import Matrix, Rows, Vector, part
 WEIGHT, BIAS, INPUTS, OUTPUTS, ACTIVATION, READS, FILLS = range(7)
 IDENTITY, TANH, RELU, ELU = range(4)
 
-# tanh(x) = x P(x^2) / Q(x^2), relative error 2e-8 (3e-7 in float32) up to 9.1, where float32 rounds to 1: a rational
+# tanh(x) = x P(x^2) / Q(x^2), relative error 2e-8 (3.2e-7 in float32) up to 9.1, where float32 rounds to 1: a rational
 # least-squares fit with weights adapted until its errors were level (Lawson 1961).
 _FAR = float32(9.1)
 _P0, _P1, _P2 = float32(0.9999999773946424), float32(0.13374472998518286), float32(0.0034878061454077756)
@@ -135,15 +135,15 @@ def forward(parameters, layers, begin, end, work, n):
             activate(activation, y, n)
 
 
-@part(void(Vector, Rows, Matrix, Matrix, Vector, int64))
-def backward(parameters, layers, work, slope, gradient, n):
-    """From the loss's slope by the outputs, in the rows of `slope` that the last layers fill, to its gradient, laid out
-    as the parameters.
+@part(void(Vector, Rows, int64, int64, Matrix, Matrix, Vector, int64))
+def backward(parameters, layers, begin, end, work, slope, gradient, n):
+    """From the loss's slope by the outputs, in the rows of `slope` that the last of layers begin to end fill, to its
+    gradient, laid out as the parameters.
 
     The slope of what a layer reads is made as well, unless it reads the inputs, row 0. Activations give their slope
     from what they gave: 1 - y^2, y > 0, min(y, 0) + 1.
     """
-    for layer in range(len(layers) - 1, -1, -1):
+    for layer in range(end - 1, begin - 1, -1):
         weight, bias, inputs = layers[layer, WEIGHT], layers[layer, BIAS], layers[layer, INPUTS]
         outputs, activation = layers[layer, OUTPUTS], layers[layer, ACTIVATION]
         reads, fills = layers[layer, READS], layers[layer, FILLS]

@@ -34,6 +34,7 @@ LOW, HIGH, OPEN_HIGH, OFFSET, GAIN, BASE, SIGN = range(7)
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 _TWO_PI = 2 * math.pi
+_BELOW_TWO_PI = 6.283185243606567  # from here on float32 rounds up to 2 pi
 _ROOT_HALF = math.sqrt(0.5)
 
 
@@ -222,6 +223,7 @@ def draw(plan, dims, box, outputs, at, b, noise, sample, loc, spread, latents, a
             u += spread[row, row] * noise[sample, i]
         if kind == WRAP:
             u -= _TWO_PI * math.floor(u / _TWO_PI)
+            u = 0.0 if u >= _BELOW_TWO_PI else u
             a = low + u * (high - low) / _TWO_PI
             high = box[i, OPEN_HIGH]
         elif kind == SQUASH:

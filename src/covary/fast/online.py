@@ -70,7 +70,7 @@ def _observe(obs, steps, n, count, mean64, m2, mean, inv_std):
 
 @kernel(
     boolean(
-        *(*POLICY, *ADAM),
+        *(*POLICY, *ADAM, Numbers),
         *(Numbers, Numbers, Numbers, Vector, Vector, float64),
         *(Matrix, Matrix, Matrix, Matrix, Numbers, Numbers, Numbers),
         *(Matrix, Matrix, Table, Table, Numbers, Numbers),
@@ -90,7 +90,6 @@ def learn(
     rates,
     settings,
     taken,
-    norms,
     count,
     mean64,
     m2,
@@ -154,8 +153,10 @@ def learn(
             if bonus > 0.0:
                 actor_loss -= bonus * add_entropy(plan, work, column, -bonus, slope)
             column += 1
-    backward(parameters, layers, work, slope, gradient, happened)
-    adam(parameters, gradient, first, second, segments, rates, settings, taken, norms)
+    backward(parameters, layers, 0, len(layers), work, slope, gradient, happened)
+    for k in range(len(segments)):
+        adam(parameters, gradient, first, second, segments, rates, settings, k, taken[0])
+    taken[0] += 1.0
     if clip < INFINITE:
         _observe(obs, steps, n, count, mean64, m2, mean, inv_std)
     sums[0] += actor_loss

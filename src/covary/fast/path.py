@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -41,27 +43,27 @@ class FastPath:
         moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
         sizes, rates = np.array(optimizer.segments, np.int64), np.array(optimizer.rates)
         self.settings = np.array([config.max_grad_norm, 1.0, *optimizer.betas, optimizer.eps])
-        self.adam = (
-            np.zeros_like(vector),
-            *moments,
-            sizes,
-            rates,
-            self.settings,
-            optimizer.taken,
-            np.zeros(len(sizes)),
-        )
+        self.adam: tuple[Any, ...] = (np.zeros_like(vector), *moments, sizes, rates, self.settings)
         self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
         if learner.online:  # what is not needed is not compiled
             from covary.fast.online import learn
 
             self._learn = learn
         else:
-            from covary.fast.rollouts import epoch, log_probs
+            from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
 
-            self._epoch, self._log_probs = epoch, log_probs
+            self._policy_epoch, self._value_epoch, self._log_probs = policy_epoch, value_epoch, log_probs
+            self.other_work, self.other_slope = np.zeros_like(self.work), np.zeros_like(self.work)  # the critic's
+            self.beside = ThreadPoolExecutor(1) if _cores() > 1 else None
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, config.entropy_coef, scaled])
-        self.before = (*self.policy, *self.adam, *self.normalizer, self.clip)  # the arguments of `learn`
+        self.before = (
+            *self.policy,
+            *self.adam,
+            optimizer.taken,
+            *self.normalizer,
+            self.clip,
+        )  # the arguments of `learn`
         self.after = (scale.running, scale.carry, options, self.work, self.slope, *self.density, self.direction)
 
     # ---- acting
@@ -96,15 +98,38 @@ class FastPath:
         return torch.from_numpy(out)
 
     def epoch(self, batch: Any, order: Tensor, sums: Tensor) -> None:
-        """A pass of `ppo` over its batch in this order. sums: (5,) float64, see `covary.fast.rollouts.epoch`."""
-        c = self.learner.config
+        """A pass of `ppo` over its batch in this order, policy and critic on a core each where there are two.
+
+        sums: (5,) float64; actor and critic loss, their gradients' norms and the minibatches are added.
+        """
+        c, taken = self.learner.config, self.optimizer.taken
         self.settings[1] = self.optimizer.share
-        rows = [batch.x.contiguous().numpy(), _columns(batch.latent)]
-        rows += (part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target))
-        self._epoch(
-            *(*self.policy, *self.adam, *rows, order.numpy(), self.minibatch, c.clip, c.entropy_coef),
-            *(self.work, self.slope, *self.density, self.direction, sums.numpy()),
+        x, latent = batch.x.contiguous().numpy(), _columns(batch.latent)
+        log_prob, advantage, target = (
+            part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target)
         )
+        shape = (float(taken[0]), order.numpy(), self.minibatch)
+        mine, its = np.zeros(3), np.zeros(3)
+        critic: tuple[Any, ...] = (*self.policy[:3], *self.adam, *shape, x, target)
+        critic += (self.other_work, self.other_slope, its)
+        pending = self.beside.submit(self._value_epoch, *critic) if self.beside is not None else None
+        self._policy_epoch(
+            *(*self.policy, *self.adam, *shape, x, latent, log_prob, advantage, c.clip, c.entropy_coef),
+            *(self.work, self.slope, mine, *self.density, self.direction),
+        )
+        if pending is None:
+            self._value_epoch(*critic)
+        else:
+            pending.result()
+        taken += mine[2]
+        sums += torch.tensor([mine[0], its[0], mine[1], its[1], mine[2]], dtype=torch.float64)
+
+
+def _cores() -> int:
+    """How many cores the kernels may use: one where the user has said so."""
+    if os.environ.get("OMP_NUM_THREADS") == "1":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _columns(latent: Tensor) -> Floats:

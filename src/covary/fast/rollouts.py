@@ -27,14 +27,18 @@ def log_probs(parameters, layers, plan, dims, box, given, x, latents, work, out,
             out[start + b] = score(plan, dims, box, work, plan[TOP], b, latents, start + b, loc, spread, slope)
 
 
+_WORK = (Matrix, Matrix, Numbers)  # work, slope, sums
+SETTINGS = (float64, Indices, int64)  # steps of Adam before, the order of transitions, those in a minibatch
+
+
 @kernel(
     void(
-        *(*POLICY, *ADAM),
-        *(Matrix, Matrix, Vector, Vector, Vector, Indices, int64, float64, float64),
-        *(Matrix, Matrix, Table, Table, Numbers, Numbers),
+        *(*POLICY, *ADAM, *SETTINGS),
+        *(Matrix, Matrix, Vector, Vector, float64, float64),
+        *(*_WORK, Table, Table, Numbers),
     )
 )
-def epoch(
+def policy_epoch(
     parameters,
     layers,
     plan,
@@ -48,37 +52,33 @@ def epoch(
     rates,
     settings,
     taken,
-    norms,
+    order,
+    minibatch,
     x,
     latents,
     log_prob,
     advantage,
-    target,
-    order,
-    minibatch,
     clip,
     entropy_coef,
     work,
     slope,
+    sums,
     loc,
     spread,
     direction,
-    sums,
 ):
-    """One pass of `covary.algorithms.ppo` over B transitions in this order, a step for each minibatch.
+    """One pass of the policy over B transitions in this order, a step for each minibatch.
 
-    x: (B, O) normalised; latents: (B, D). sums: actor loss, critic loss, the two norms and one are added to it
-    for each.
+    x: (B, O) normalised; latents: (B, D). sums: the loss without its entropy, the norm and one are added for each.
     """
-    value = plan[VALUE]
     for start in range(0, len(order), minibatch):
         n = min(minibatch, len(order) - start)
         for b in range(n):
             for k in range(x.shape[1]):
                 work[k, b] = x[order[start + b], k]
-        forward(parameters, layers, 0, len(layers), work, n)
+        forward(parameters, layers, 0, plan[DEPTH], work, n)
         clear(plan, gradient)
-        actor_loss, critic_loss, bonus = 0.0, 0.0, entropy_coef / n
+        loss, bonus = 0.0, entropy_coef / n
         for b in range(n):
             row = order[start + b]
             locate(parameters, plan, dims, box, given, work, b, loc, spread)
@@ -88,16 +88,49 @@ def epoch(
             gain = float64(advantage[row])
             active = not ratio * gain > clipped * gain  # NaN goes through
             weigh(plan, b, direction, -gain * ratio / n if active else 0.0, slope, gradient)
-            actor_loss -= (ratio * gain if active else clipped * gain) / n
+            loss -= (ratio * gain if active else clipped * gain) / n
             if bonus > 0.0:
                 add_entropy(plan, work, b, -bonus, slope)
-            error = work[value, b] - target[row]
+        backward(parameters, layers, 0, plan[DEPTH], work, slope, gradient, n)
+        sums[0] += loss
+        sums[1] += adam(parameters, gradient, first, second, segments, rates, settings, 0, taken + sums[2])
+        sums[2] += 1.0
+
+
+@kernel(void(*(*POLICY[:3], *ADAM, *SETTINGS), *(Matrix, Vector), *_WORK))
+def value_epoch(
+    parameters,
+    layers,
+    plan,
+    gradient,
+    first,
+    second,
+    segments,
+    rates,
+    settings,
+    taken,
+    order,
+    minibatch,
+    x,
+    target,
+    work,
+    slope,
+    sums,
+):
+    """The same of the critic, towards target (B,). The two share nothing, so that they may run beside each other."""
+    value = plan[VALUE]
+    for start in range(0, len(order), minibatch):
+        n = min(minibatch, len(order) - start)
+        for b in range(n):
+            for k in range(x.shape[1]):
+                work[k, b] = x[order[start + b], k]
+        forward(parameters, layers, plan[DEPTH], len(layers), work, n)
+        loss = 0.0
+        for b in range(n):
+            error = work[value, b] - target[order[start + b]]
             slope[value, b] = error / n
-            critic_loss += 0.5 * error * error / n
-        backward(parameters, layers, work, slope, gradient, n)
-        adam(parameters, gradient, first, second, segments, rates, settings, taken, norms)
-        sums[0] += actor_loss
-        sums[1] += critic_loss
-        sums[2] += norms[0]
-        sums[3] += norms[1]
-        sums[4] += 1.0
+            loss += 0.5 * error * error / n
+        backward(parameters, layers, plan[DEPTH], len(layers), work, slope, gradient, n)
+        sums[0] += loss
+        sums[1] += adam(parameters, gradient, first, second, segments, rates, settings, 1, taken + sums[2])
+        sums[2] += 1.0

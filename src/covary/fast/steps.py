@@ -31,37 +31,37 @@ from covary.fast.densities import (
 
 _ONE = float32(1.0)
 POLICY = (Vector, Rows, Indices, Rows, Table, Table)  # parameters, layers, plan, dims, box, given
-ADAM = (Vector, Vector, Vector, Indices, Numbers, Numbers, Numbers, Numbers)  # `adam`'s but the parameters
+ADAM = (Vector, Vector, Vector, Indices, Numbers, Numbers)  # gradient, first, second, segments, rates, settings
 
 
-@part(void(Vector, *ADAM))
-def adam(parameters, gradient, first, second, segments, rates, settings, taken, norms):
-    """One step of `covary.optim.Adam`, counted in `taken`. settings: max_norm, share of the rate, beta1, beta2, eps.
-    norms: each segment's, before it is clipped."""
+@part(float64(Vector, *ADAM, int64, float64))
+def adam(parameters, gradient, first, second, segments, rates, settings, k, taken):
+    """One step of `covary.optim.Adam` for segment k, `taken` steps after the first. settings: max_norm, share of the
+    rate, beta1, beta2, eps. The norm of the gradient before it is clipped."""
     max_norm, share, beta1, beta2 = settings[0], settings[1], settings[2], settings[3]
-    taken[0] += 1.0
     from_first, from_second = float32(1.0 - beta1), float32(1.0 - beta2)
     keep_second, eps = float32(beta2), float32(settings[4])
-    root = float32(1.0 - beta2 ** taken[0])
     begin = 0
-    for k in range(len(segments)):
-        end = begin + segments[k]
-        grad, p = gradient[begin:end], parameters[begin:end]  # indices from 0 are known not to be negative
-        m, v = first[begin:end], second[begin:end]
-        square = float32(0.0)
-        for j in range(len(grad)):
-            square += grad[j] * grad[j]
-        norms[k] = math.sqrt(float64(square))
-        factor = float32(min(max_norm / (norms[k] + 1e-6), 1.0)) if max_norm > 0.0 else _ONE
-        rate = float32(rates[k] * share / (1.0 - beta1 ** taken[0]))
-        for j in range(len(grad)):
-            g = grad[j] * factor
-            m_t = m[j] + (g - m[j]) * from_first
-            v_t = v[j] * keep_second + from_second * (g * g)
-            m[j] = m_t
-            v[j] = v_t
-            p[j] -= rate * m_t / (math.sqrt(v_t / root) + eps)
-        begin = end
+    for before in range(k):
+        begin += segments[before]
+    end = begin + segments[k]
+    grad, p = gradient[begin:end], parameters[begin:end]  # indices from 0 are known not to be negative
+    m, v = first[begin:end], second[begin:end]
+    square = float32(0.0)
+    for j in range(len(grad)):
+        square += grad[j] * grad[j]
+    norm = math.sqrt(float64(square))
+    factor = float32(min(max_norm / (norm + 1e-6), 1.0)) if max_norm > 0.0 else _ONE
+    root = float32(1.0 - beta2 ** (taken + 1.0))
+    rate = float32(rates[k] * share / (1.0 - beta1 ** (taken + 1.0)))
+    for j in range(len(grad)):
+        g = grad[j] * factor
+        m_t = m[j] + (g - m[j]) * from_first
+        v_t = v[j] * keep_second + from_second * (g * g)
+        m[j] = m_t
+        v[j] = v_t
+        p[j] -= rate * m_t / (math.sqrt(v_t / root) + eps)
+    return norm
 
 
 @part(void(*POLICY[:1], *POLICY[2:], Matrix, int64, Table, Table))

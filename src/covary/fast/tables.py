@@ -7,9 +7,11 @@ knows every module, then runs instead.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -50,11 +52,19 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
         raise Unknown("networks of other classes")
     if type(policy.normalizer) not in (RunningNorm, nn.Identity):
         raise Unknown(f"a normalizer of type {type(policy.normalizer).__name__}")
+    if optimizer.vector.dtype != torch.float32:
+        raise Unknown(f"parameters of {optimizer.vector.dtype}")
+    if torch.is_autocast_enabled("cpu"):
+        raise Unknown("autocast, which computes in fewer digits")
+    if torch.nn.modules.module._has_any_global_hook():
+        raise Unknown("hooks on all modules")
     head = policy.head
-    if entropy and type(head) is not CategoricalHead:
-        raise Unknown("an entropy bonus of a Gaussian policy")
-    if not isinstance(head, GaussianHead | CategoricalHead):
+    if type(head) not in (GaussianHead, CategoricalHead):
         raise Unknown(f"a head of type {type(head).__name__}")
+    if entropy and type(head) is GaussianHead:
+        raise Unknown("an entropy bonus of a Gaussian policy")
+    for module in (policy, policy.normalizer, head, critic):
+        check_unchanged(module)
     last = head.out if isinstance(head, GaussianHead) else head.logits
     layers: list[tuple[int, ...]] = []
     inputs = _inputs(policy.torso, last)
@@ -65,11 +75,14 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
     if _inputs(critic.torso, critic.head) != inputs:
         raise Unknown("a critic that reads something else than the policy")
     dims, box, given, about, slopes = _head(head, optimizer)
+    _check_apart(layers, optimizer)
     plan = np.array([*about, depth, top, value], np.int64)
     return Tables(np.array(layers, np.int64), value + 1, plan, dims, box, given, slopes)
 
 
 def _modules(torso: nn.Module) -> list[nn.Module]:
+    if type(torso) in (nn.Linear, nn.Identity, nn.Sequential, *ACTIVATIONS):
+        check_unchanged(torso)
     if type(torso) in (nn.Linear, nn.Identity, *ACTIVATIONS):
         return [torso]
     if type(torso) is nn.Sequential:
@@ -87,28 +100,46 @@ def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: A
     reads = 0
     modules = [m for m in modules if type(m) is not nn.Identity]
     for module, following in zip(modules, [*modules[1:], None], strict=True):
-        if hooked(module):
-            raise Unknown("a module with hooks")
         if not isinstance(module, nn.Linear):
             if reads == 0 or (following is not None and not isinstance(following, nn.Linear)):
                 raise Unknown("an activation that follows no linear layer")
             continue
         if type(module) is not nn.Linear:
             raise Unknown(f"a layer of type {type(module).__name__}")
+        check_unchanged(module)
         activation = ACTIVATIONS.get(type(following), 0) if following is not None else 0
         if isinstance(following, nn.ELU) and following.alpha != 1.0:
             raise Unknown("an ELU whose alpha is not 1")
         bias = -1 if module.bias is None else place(module.bias, optimizer)
         sizes = (module.in_features, module.out_features)
+        if tuple(module.weight.shape) != sizes[::-1] or (bias >= 0 and module.bias.shape != sizes[1:]):
+            raise Unknown("a layer of other sizes than it says")
         layers.append((place(module.weight, optimizer), bias, *sizes, activation, reads, fills))
         reads, fills = fills, fills + module.out_features
     return reads
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether somebody listens to a module or has changed its forward, whom a kernel would not reach."""
+def check_unchanged(module: nn.Module) -> None:
+    """Raises Unknown where somebody listens to a module or has changed what its class does, whom a kernel would not
+    reach."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return "forward" in vars(module) or any(getattr(module, name) for name in hooks)
+    if any(getattr(module, name) for name in hooks):
+        raise Unknown("a module with hooks")
+    cls = type(module)
+    home = vars(sys.modules[cls.__module__])
+    own = getattr(cls.forward, "__globals__", home) is home  # even a wrapper that took over its name has others
+    if not own or any(hasattr(cls, name) for name in vars(module)):
+        raise Unknown(f"a {cls.__name__} whose methods were changed")
+
+
+def _check_apart(layers: list[tuple[int, ...]], optimizer: Adam) -> None:
+    """Raises Unknown where two layers have a parameter in common, whose gradients would have to be added."""
+    owners = np.zeros(optimizer.vector.numel(), np.int64)
+    for weight, bias, inputs, outputs, *_ in layers:
+        owners[weight : weight + inputs * outputs] += 1
+        owners[bias : bias + outputs] += bias >= 0
+    if (owners > 1).any():
+        raise Unknown("a parameter that two layers share")
 
 
 def place(parameter: Tensor, optimizer: Adam) -> int:
@@ -118,6 +149,8 @@ def place(parameter: Tensor, optimizer: Adam) -> int:
     inside = 0 <= offset <= vector.numel() - parameter.numel() and not rest
     if not inside or not parameter.is_contiguous() or not parameter.requires_grad:
         raise Unknown("a parameter that is frozen, or shared with something else")
+    if type(parameter) is not nn.Parameter or parameter._backward_hooks:
+        raise Unknown("a parameter with hooks, or of a class of its own")
     return offset
 
 
@@ -125,14 +158,11 @@ def _head(
     head: nn.Module, optimizer: Adam
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], list[int], int]:
     """dims, box, given, the plan's first nine numbers and how many slopes a score has."""
-    if hooked(head):
-        raise Unknown("a module with hooks")
     if type(head) is CategoricalHead:
         choices = head.logits.out_features
         nothing = np.zeros((0, 0))
         return np.zeros((0, 5), np.int64), np.zeros((0, 7)), nothing, [0] * 8 + [choices], choices
-    if type(head) is not GaussianHead:
-        raise Unknown(f"a head of type {type(head).__name__}")
+    assert type(head) is GaussianHead
     geometry, d = head.geometry, head.geometry.dim
     fixed = head.matrix is not None
     if (head.full or fixed) and len(geometry.columns("wrap", "clip")) > 1:

@@ -1,0 +1,218 @@
+"""Environments spread over processes: this one steps the first share of them itself, each worker another.
+
+What travels stands in shared memory; a pipe only says when. Every share is stepped by the same `Row`, so that the bits
+do not depend on how many processes there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import RawArray
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import CloudpickleWrapper, batch_space
+from numpy.typing import NDArray
+
+from covary.envs.faults import EnvironmentFault
+from covary.envs.spaces import Encoder
+from covary.errors import UsageError
+
+Maker = Callable[[], gymnasium.Env[Any, Any]]
+_STEP, _RESET, _CLOSE, _DONE = b"s", b"r", b"c", b"d"
+
+
+class Table:
+    """What one step of N environments is made of, in memory that processes share.
+
+    actions (N, *A), seeds (N,) of the next episodes; and back: obs (N, *O) where each step led, first (N, *O) where an
+    episode that ended is followed by another, reward (N,), terminated (N,), truncated (N,).
+    """
+
+    def __init__(self, n: int, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> None:
+        shapes = {
+            "actions": ((n, *(action.shape or ())), action.dtype),
+            "seeds": ((n,), np.dtype(np.int64)),
+            "obs": ((n, *(observation.shape or ())), _plain(observation)),
+            "first": ((n, *(observation.shape or ())), _plain(observation)),
+            "reward": ((n,), np.dtype(np.float64)),
+            "terminated": ((n,), np.dtype(np.bool_)),
+            "truncated": ((n,), np.dtype(np.bool_)),
+        }
+        self.memory = {
+            name: (RawArray("b", max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)), shape, np.dtype(dtype).str)
+            for name, (shape, dtype) in shapes.items()
+        }
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        try:
+            memory, shape, dtype = self.__dict__["memory"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+        count = int(np.prod(shape))
+        array: NDArray[Any] = np.frombuffer(memory, dtype, count).reshape(shape)
+        setattr(self, name, array)
+        return array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"memory": self.memory}
+
+
+def _plain(space: gymnasium.Space[Any]) -> np.dtype[Any]:
+    return np.dtype(np.int64 if isinstance(space, gymnasium.spaces.Discrete) else np.float32)
+
+
+class Row:
+    """Some of the environments, stepped one after another."""
+
+    def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]], table: Table, start: int) -> None:
+        self.envs, self.table, self.start = envs, table, start
+
+    def step(self) -> None:
+        """A step of each with its action; where an episode ends, the first observation of the next one as well."""
+        t = self.table
+        for i, env in enumerate(self.envs, self.start):
+            obs, reward, terminated, truncated, _ = env.step(t.actions[i].copy())
+            t.obs[i], t.reward[i], t.terminated[i], t.truncated[i] = obs, reward, terminated, truncated
+            if terminated or truncated:
+                t.first[i], _ = env.reset(seed=int(t.seeds[i]))
+
+    def reset(self) -> None:
+        """Starts an episode in each."""
+        for i, env in enumerate(self.envs, self.start):
+            self.table.first[i], _ = env.reset(seed=int(self.table.seeds[i]))
+
+
+def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[Connection]) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; the first decides
+    for other in others:  # a forked process holds its siblings' pipes, and would keep them open after their end
+        other.close()
+    row: Row | None = None
+    while True:
+        try:
+            word = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return
+        try:
+            if row is None:
+                row = Row([make() for make in makers.fn], table, start)
+            if word == _CLOSE:
+                for env in row.envs:
+                    env.close()
+                return
+            if word in (_STEP, _RESET):
+                row.step() if word == _STEP else row.reset()
+                pipe.send_bytes(_DONE)
+            else:  # the name of an attribute
+                pipe.send([env.get_wrapper_attr(word.decode()) for env in row.envs])
+        except Exception as error:
+            pipe.send_bytes(b"e")
+            pipe.send(error if isinstance(error, UsageError) else RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+class Workers(VectorEnv[Any, Any, Any]):
+    """N environments over some processes, of which this is the first. The adapter steps them; see `Table`.
+
+    Args:
+        makers: one for each environment; they travel to their process by cloudpickle.
+        processes: how many, this one included.
+
+    Raises:
+        UsageError: spaces that have no fixed size; whatever a maker raises.
+    """
+
+    def __init__(self, makers: Sequence[Maker], processes: int) -> None:
+        self.num_envs = n = len(makers)
+        bounds = np.linspace(0, n, min(processes, n) + 1).round().astype(int).tolist()
+        mine = [make() for make in makers[: bounds[1]]]
+        self.single_observation_space, self.single_action_space = mine[0].observation_space, mine[0].action_space
+        Encoder(self.single_observation_space)
+        self.observation_space = batch_space(self.single_observation_space, n)
+        self.action_space = batch_space(self.single_action_space, n)
+        self.metadata = mine[0].metadata | {"autoreset_mode": AutoresetMode.DISABLED}
+        self.table = Table(n, self.single_observation_space, self.single_action_space)
+        self.row = Row(mine, self.table, 0)
+        self.pipes: list[Connection] = []
+        self.processes: list[Any] = []
+        context = multiprocessing.get_context()
+        for start, end in itertools.pairwise(bounds[1:]):
+            here, there = context.Pipe()
+            others = [*self.pipes, here] if context.get_start_method() == "fork" else []
+            some: Any = CloudpickleWrapper(list(makers[start:end]))  # type: ignore[arg-type]
+            arguments = (there, some, self.table, start, others)
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            there.close()
+            self.pipes.append(here)
+            self.processes.append(process)
+
+    def together(self, what: bytes) -> None:
+        """Lets every share step or reset, this process's own as well; returns when all have."""
+        try:
+            for pipe in self.pipes:
+                pipe.send_bytes(what)
+        except OSError as error:
+            raise self._ended() from error
+        fault: Exception | None = None
+        try:
+            self.row.step() if what == _STEP else self.row.reset()
+        except Exception as error:
+            fault = error
+        for pipe in self.pipes:  # all of them, or the next answer would be this one's
+            fault = self._answer(pipe) or fault
+        if fault is not None:
+            raise fault
+
+    def _answer(self, pipe: Connection) -> Exception | None:
+        try:
+            if pipe.recv_bytes() == _DONE:
+                return None
+            error: Exception = pipe.recv()
+            return error
+        except (EOFError, OSError):
+            return self._ended()
+
+    def _ended(self) -> EnvironmentFault:
+        return EnvironmentFault(
+            "The processes of --vectorization async must live as long as the run.",
+            given="one of them ended without a word",
+            cause="killed by a signal, or for want of memory; or the environment's own code crashed the interpreter",
+            fix="--vectorization sync, or fewer environments",
+        )
+
+    def step_all(self) -> None:
+        self.together(_STEP)
+
+    def reset_all(self) -> None:
+        self.together(_RESET)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every environment."""
+        values = [env.get_wrapper_attr(name) for env in self.row.envs]
+        for pipe in self.pipes:
+            pipe.send_bytes(name.encode())
+            values += pipe.recv()
+        return tuple(values)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends the workers; those that do not answer within a second are stopped."""
+        for pipe in self.pipes:
+            try:
+                pipe.send_bytes(_CLOSE)
+                pipe.close()
+            except OSError:
+                pass
+        for env in self.row.envs:
+            env.close()
+        for process in self.processes:
+            process.join(1)
+            if process.is_alive():
+                process.kill()
+                process.join()

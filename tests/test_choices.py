@@ -1,0 +1,120 @@
+"""What a run chooses by looking at the machine, and keeps."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from worlds import Line
+
+import covary
+from covary import choices
+from covary.envs.vectors import InProcess
+from covary.envs.workers import Workers
+
+TINY = {"n_envs": 4, "horizon": 10, "minibatch": 16, "epochs": 1, "steps": 80, "quiet": True}
+
+
+class Slow(Line):
+    """Its steps take a millisecond."""
+
+    def step(self, action):
+        time.sleep(1e-3)
+        return super().step(action)
+
+
+class Watched(Line):
+    """Counts its steps, over all that were made."""
+
+    made: list[Watched] = []  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+        self.made.append(self)
+
+    def step(self, action):
+        self.steps += 1
+        return super().step(action)
+
+
+def chosen(run):
+    return json.loads(Path(run, "config.json").read_text())["chosen"]
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(choices, "cores", lambda: 2)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_slow_environments_are_spread_and_quick_ones_are_not(here):
+    covary.train(Slow, out="slow", **TINY)
+    covary.train(Line, out="quick", **TINY)
+    assert chosen("slow")["processes"] == 2
+    assert chosen("quick")["processes"] == 1
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_the_bits_do_not_depend_on_it(here):
+    for name, vectorization in (("auto", "auto"), ("sync", "sync"), ("async", "async")):
+        covary.train(Slow, out=name, vectorization=vectorization, **TINY)
+    texts = {Path(name, "metrics.jsonl").read_bytes() for name in ("auto", "sync", "async")}
+    assert len(texts) == 1
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_resumed_run_repeats_it(here):
+    covary.train(Slow, out="run", **TINY)
+    config = json.loads(Path("run/config.json").read_text())
+    config["chosen"]["processes"] = 1  # as if it had been chosen on a machine with one core
+    Path("run/config.json").write_text(json.dumps(config))
+    covary.train(Slow, resume="run", steps=160, quiet=True)
+    assert chosen("run")["processes"] == 1
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_no_environment_of_the_run_is_stepped_to_look_at_it():
+    from covary.envs.sources import resolve
+    from covary.settings import RunOptions
+
+    Watched.made.clear()
+    venv, processes = choices.environments(resolve(Watched), 3, RunOptions())
+    assert processes == 1
+    assert type(venv) is InProcess
+    own = {id(env.unwrapped) for env in venv.envs}
+    assert [env.steps for env in Watched.made if id(env) in own] == [0, 0, 0]
+    assert sum(env.steps for env in Watched.made if id(env) not in own) > 0
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_one_that_fails_while_it_is_looked_at_is_left_to_training(here):
+    class Bad(Slow):
+        def step(self, action):
+            raise RuntimeError("gears")
+
+    with pytest.raises(covary.UsageError, match="gears"):
+        covary.train(Bad, out="run", **TINY)
+
+
+def test_shares_are_stepped_where_they_belong():
+    venv = Workers([Line] * 5, 3)
+    assert [len(venv.row.envs), len(venv.processes)] == [2, 2]
+    assert len(venv.get_attr("action_space")) == 5
+    venv.close()
+    assert not any(process.is_alive() for process in venv.processes)
+
+
+def test_threads_are_probed_without_a_trace():
+    agent = covary.untrained(Line, fast=False)
+    before = {name: x.clone() for name, x in agent.policy.state_dict().items()}
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    choice = choices.choose(agent, False)
+    assert choice.path == "general"
+    assert choice.threads >= 1
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], x) for name, x in agent.policy.state_dict().items())
