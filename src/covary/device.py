@@ -72,7 +72,7 @@ class Collection:
         """(N, D) or (N,) as the policy gave it -> as the environment takes it."""
         if self.box is None:
             return action + self.first if self.first else action
-        return torch.clamp(action.view(self.shape), *self.box)
+        return torch.clamp(action.reshape(self.shape), *self.box)
 
     @torch.no_grad()
     def step(self, t: int, obs: Tensor, noise: Tensor) -> Tensor:
