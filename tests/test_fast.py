@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import os
+import random
 import subprocess
 import sys
 from itertools import pairwise
@@ -23,13 +24,14 @@ from torch.nn.utils import parametrizations, prune
 from worlds import Choice, Line, Plane
 
 import covary
-from covary import algorithms, training
+from covary import algorithms, choices, training
 from covary.agent import Agent, CriticConfig
 from covary.choices import choose
 from covary.distributions import Geometry
 from covary.envs.faults import EnvironmentFault
 from covary.errors import UsageError
 from covary.fast import attach, cache
+from covary.fast import path as path_module
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel
 from covary.fast.dense import activate, backward, forward
 from covary.fast.densities import centre_of, log_jacobian, score, spread_of
@@ -252,6 +254,21 @@ def test_every_setting_of_ppo_agrees_with_autograd(case):
         assert len(set(np.ravel(logged["epochs"]))) > 1
     if case == "a narrow clip":
         assert np.max(logged["clip_fraction"]) > 0.1
+
+
+@pytest.mark.parametrize("case", ["5 choices", "full state", "mixed"])
+def test_a_second_core_changes_no_bit(case, monkeypatch):
+    kept = []
+    for cores in (1, 2):
+        monkeypatch.setattr(path_module, "_cores", lambda cores=cores: cores)
+        agent = agent_of("ppo", *POLICIES[case])
+        assert attach(agent) is None
+        assert (agent.fast.beside is not None) == (cores == 2)
+        rng = np.random.default_rng(0)
+        for _ in range(3):
+            losses = agent.learner.update(rollout_of(agent, 32, 4, rng), 0.0)
+        kept.append((bits(agent), {name: float(value) for name, value in losses.items()}))
+    assert kept[0] == kept[1]
 
 
 def test_rewards_beyond_the_clip_and_trust_in_few_observations_agree():
@@ -849,6 +866,26 @@ def test_a_run_keeps_its_number_of_environments(fast, here):
         covary.train(many, resume="run", steps=1000, quiet=True)
 
 
+@ALGORITHMS
+def test_what_times_the_environment_moves_no_random_numbers(algo, here, monkeypatch):
+    """An environment that draws from the generators that all share gives the same bits however often it was tried."""
+
+    class Shared(Line):
+        def step(self, action):
+            obs, reward, *rest = super().step(action)
+            return obs, reward + random.random() + np.random.random() + float(torch.rand(())), *rest  # noqa: NPY002
+
+    kept = []
+    for most in (1, 2):
+        monkeypatch.setattr(choices, "cores", lambda most=most: most)
+        monkeypatch.setattr(choices, "WORTH", 1e9)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        torch.manual_seed(0)
+        kept.append(bits(train(Shared, algo, f"run-{most}")))
+    assert kept[0] == kept[1]
+
+
 # ------------------------------------------------------------------------------------------------------ bad input
 
 
@@ -992,6 +1029,25 @@ def test_kernels_are_kept_where_something_can_be_written(here, monkeypatch):
     assert Path(cache.folder()).parent == here / "cache" / "covary"
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(here / "chosen"))
     assert Path(cache.folder()).parent == here / "chosen"
+
+
+def doubled(x):
+    x[0] *= 2
+
+
+@pytest.mark.parametrize("file", ["nbi", "nbc"])
+def test_a_kept_kernel_that_was_cut_short_is_made_again(file):
+    if cache.folder() is None:
+        pytest.skip("nothing can be written")
+    kernel(void(Vector))(doubled)
+    for content in (b"", b"\x80\x04"):
+        kept = list(cache.folder().glob(f"*/test_fast.doubled-*.{file}"))
+        assert kept
+        for path in kept:
+            path.write_bytes(content)
+        x = np.ones(1, np.float32)
+        kernel(void(Vector))(doubled)(x)
+        assert x[0] == 2
 
 
 def test_what_is_kept_is_not_compiled_again(monkeypatch):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import statistics
 import time
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from covary import algorithms, fast
@@ -94,11 +96,22 @@ def environments(
 
 def _step_seconds(source: Source) -> float:
     """What a step takes, the median of some; 0 where it raises, which training will say better."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (some environments draw from it)
     try:
-        env = source.make()
+        with torch.random.fork_rng(devices=[]):
+            return _median_step(source.make())
+    except Exception:
+        return 0.0
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+
+
+def _median_step(env: Any) -> float:
+    took: list[float] = []
+    try:
         env.action_space.seed(0)
         env.reset(seed=0)
-        took: list[float] = []
         began = time.perf_counter()
         while len(took) < 200 and time.perf_counter() - began < 0.1:
             action, before = env.action_space.sample(), time.perf_counter()
@@ -106,9 +119,8 @@ def _step_seconds(source: Source) -> float:
             took.append(time.perf_counter() - before)
             if terminated or truncated:
                 env.reset()
+    finally:
         env.close()
-    except Exception:
-        return 0.0
     return statistics.median(took)
 
 

@@ -59,6 +59,9 @@ def _load(made: Any, signature: Any) -> bool:
     context.refresh = lambda: None
     try:
         kept = made._cache.load_overload(signature, context)
+    except Exception:  # whatever unpickling a file raises that was cut short, by a power failure for instance
+        made._cache.flush()
+        return False
     finally:
         del context.refresh
     if kept is not None:
