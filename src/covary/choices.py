@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from covary import fast
+from covary import algorithms, fast
 from covary.agent import Agent
 from covary.envs.sources import Source
 from covary.envs.vectors import InProcess, build, cores
@@ -65,7 +65,9 @@ def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
 WORTH = 150e-6  # seconds that a step of all environments must save before others are asked to help
 
 
-def environments(source: Source, n_envs: int, options: RunOptions, before: Any = None) -> tuple[Any, int]:
+def environments(
+    source: Source, n_envs: int, options: RunOptions, before: Any = None, device: str = "cpu"
+) -> tuple[Any, int]:
     """The environments of a run, and how many processes step them.
 
     Where that is left open, an environment of its own is timed for a tenth of a second; none that training will use is
@@ -73,9 +75,12 @@ def environments(source: Source, n_envs: int, options: RunOptions, before: Any =
 
     Args:
         before: what config.json kept of an earlier choice, to be repeated.
+        device: where the agent is, for environments that can live there as well.
     """
     kept: dict[str, Any] = before if isinstance(before, dict) else {}
-    venv = build(source, n_envs, options.vectorization, seed=options.seed)
+    if options.vectorization == "auto" and algorithms.find(options.algo).Learner.online:
+        device = "cpu"  # tensors that are fetched at every step are slower than no tensors
+    venv = build(source, n_envs, options.vectorization, seed=options.seed, device=device)
     if options.vectorization != "auto" or type(venv) is not InProcess or n_envs == 1:
         return venv, len(getattr(venv, "processes", [])) + 1
     processes = kept.get("processes")

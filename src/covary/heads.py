@@ -107,6 +107,8 @@ class GaussianHead(nn.Module):
     log_std: Tensor
     coupling: Tensor
     base_log_std: Tensor
+    kept_columns: Tensor
+    angle_columns: Tensor
     offset: Tensor
     gain: Tensor
     cells: Tensor
@@ -131,6 +133,9 @@ class GaussianHead(nn.Module):
         words = (config.bounds,) * d if isinstance(config.bounds, str) else config.bounds
         words = words * d if len(words) == 1 else words
         self.kept = tuple(i for i, word in enumerate(words) if word == "mean" and geometry.kinds[i] != "wrap")
+        # as tensors, since an index that is a list is copied to the device, and waited for, at every call
+        self.register_buffer("kept_columns", torch.tensor(self.kept, dtype=torch.int64), persistent=False)
+        self.register_buffer("angle_columns", torch.tensor(self.angles, dtype=torch.int64), persistent=False)
         start = [_start(geometry, i) for i in range(d)]
         self.register_buffer("offset", torch.tensor([s[0] for s in start]), persistent=False)
         self.register_buffer("gain", torch.tensor([s[1] for s in start]), persistent=False)
@@ -193,13 +198,13 @@ class GaussianHead(nn.Module):
     def _loc(self, out: Tensor, second: Tensor | None) -> Tensor:
         loc = torch.addcmul(self.offset, self.gain, out)
         if self.kept:
-            k = list(self.kept)
+            k = self.kept_columns
             width = 2 * self.gain[k]
             inside = self.offset[k] + width * (torch.sigmoid(out[..., k]) - 0.5)
             loc = loc.clone()
             loc[..., k] = inside
         if self.angles:
-            k = list(self.angles)
+            k = self.angle_columns
             assert second is not None
             x = out[..., k]
             # atan2's gradient is 1/r: a vector shorter than 1e-3 counts as one of that length

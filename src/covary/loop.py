@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from covary import fast, plots
 from covary.agent import Agent
+from covary.device import DeviceIterations, advice, tensors_behind
 from covary.envs.adapter import Adapter, Episode, episode_seed
 from covary.envs.sources import Source
 from covary.errors import UsageError
@@ -55,6 +56,8 @@ def run_training(
         progress.say(
             "this vector environment resets itself: it is seeded once, its episodes cannot be had again singly"
         )
+    if (tensors := tensors_behind(adapter)) is not None and (hint := advice(agent, tensors)):
+        progress.say(hint)
     stop, first = _Stop(), agent.steps
     try:
         with stop.watched(), threads_of_torch(threads):
@@ -106,7 +109,9 @@ def _loop(
     report = _Report(run, progress)
     next_save, next_eval = _next(agent.steps, save_every), _next(agent.steps, options.eval_every)
     best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
-    iterate = Iterations(agent, adapter, total, stop, profile)
+    tensors = tensors_behind(adapter)
+    kind = Iterations if tensors is None or agent.learner.online else DeviceIterations
+    iterate: Any = kind(agent, adapter, total, stop, profile)
     obs = adapter.reset()
     while agent.steps < total and stop.signal is None:
         obs, losses, updates = iterate(obs, min(total, next_save, next_eval, report.step + LOG_EVERY))
@@ -197,7 +202,7 @@ class _Report:
         self.finished += episodes
         episodes.clear()
 
-    def write(self, agent: Agent, obs: NDArray[np.float32], extra: dict[str, float]) -> None:
+    def write(self, agent: Agent, obs: Any, extra: dict[str, float]) -> None:
         self.episodes += len(self.finished)
         record: dict[str, Any] = {"step": agent.steps, "episodes": self.episodes}
         record["return"] = float(np.mean([e.ret for e in self.finished])) if self.finished else None
@@ -216,9 +221,9 @@ class _Report:
 
 
 @torch.no_grad()
-def _spread(agent: Agent, obs: NDArray[np.float32]) -> dict[str, float]:
+def _spread(agent: Agent, obs: Any) -> dict[str, float]:
     """Entropy of the policy at the present observations and, for Gaussian ones, the latent's standard deviation."""
-    density = agent.policy(torch.from_numpy(obs).to(agent.device))
+    density = agent.policy(torch.as_tensor(obs, device=agent.device))
     generator = torch.Generator(agent.device).manual_seed(agent.steps)
     spread = {"entropy": float(mean_entropy(density, generator))}
     if hasattr(density, "scale"):

@@ -33,8 +33,9 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU only for a torso of your own; small networks are faster without"""
     vectorization: Vectorization = "auto"
-    """auto: the environment's own vector version, else sync or async, whichever a short look at its step time says;
-    sync: one after another in this process; async: in shares, over a process for each core"""
+    """auto: the environment's own tensors on a GPU, its own vector version, else sync or async, whichever a short look
+    at its step time says; sync: one after another in this process; async: in shares, over a process for each core;
+    tensors: all at once on the device, where the environment offers that"""
     eval_every: int = 0
     """transitions between evaluations, of which the best checkpoint is kept; 0 for none"""
     eval_episodes: int = 20
@@ -54,7 +55,7 @@ class RunOptions:
                 object.__setattr__(self, name, str(path))
         check_choice("preset", self.preset, ("auto", "none"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
-        check_choice("vectorization", self.vectorization, ("auto", "sync", "async"))
+        check_choice("vectorization", self.vectorization, ("auto", "sync", "async", "tensors"))
         check_sizes("steps", (self.steps,))
         check_sizes("eval_episodes", (self.eval_episodes,))
         if not (isinstance(self.seed, int) and self.seed >= 0):

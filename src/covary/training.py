@@ -43,8 +43,8 @@ def train(
     """Trains an agent and leaves a run folder behind.
 
     Args:
-        env: a Gymnasium id, "module:Class", "path/to/file.py:Class", an environment, a vector environment, or a
-            callable that makes one environment.
+        env: a Gymnasium id, "module:Class", "path/to/file.py:Class", an environment, a vector environment, one of
+            tensors (`covary.envs.tensors`), or a callable that makes one environment.
         algo: "ppo" or "actor_critic".
         steps: transitions over all environments (default 100,000).
         seed: decides every random number of the run.
@@ -84,7 +84,7 @@ def train(
             given=f"eval_every={settings.run.eval_every} with one object",
             fix="hand in an id, a class or a callable that makes environments; or evaluate after training",
         )
-    venv, processes = environments(source, settings.config.n_envs, settings.run)
+    venv, processes = environments(source, settings.config.n_envs, settings.run, device=_device(settings, torso))
     if venv.num_envs != settings.config.n_envs:  # one that was handed in has its own number
         settings = replace(settings, config=replace(settings.config, n_envs=venv.num_envs))
     try:
@@ -125,11 +125,15 @@ def untrained(env: Any, algo: str = "ppo", *, torso: nn.Module | None = None, **
 
 def make_agent(venv: Any, settings: Settings, torso: nn.Module | None = None) -> Agent:
     """The untrained agent of these settings."""
-    device = settings.run.device
-    if device == "auto":
-        device = "cuda" if torso is not None and torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda needs a GPU that torch can use.", given="none found", fix="--device cpu")
+    device = _device(settings, torso)
+    if (tensors := getattr(venv, "tensors", None)) is not None:
+        if settings.run.device not in ("auto", tensors.device.type):
+            raise UsageError(
+                "An agent learns on the device its environment lives on.",
+                given=f"{type(tensors).__name__} on {tensors.device} and --device {device}",
+                fix=f"--device {tensors.device.type}, or leave it out",
+            )
+        device = str(tensors.device)
     return Agent(
         settings.run.algo,
         venv.single_observation_space,
@@ -141,6 +145,16 @@ def make_agent(venv: Any, settings: Settings, torso: nn.Module | None = None) ->
         seed=settings.run.seed,
         device=device,
     )
+
+
+def _device(settings: Settings, torso: nn.Module | None) -> str:
+    """cpu or cuda. Raises UsageError where a GPU was asked for and there is none."""
+    device = settings.run.device
+    if device == "auto":
+        return "cuda" if torso is not None and torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda needs a GPU that torch can use.", given="none found", fix="--device cpu")
+    return device
 
 
 def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, quiet: bool, device: str | None) -> Agent:
@@ -164,7 +178,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         )
     source = resolve(env) if env is not None else rebuild(run.config["env"], path, say)
     before = run.config.get("chosen")
-    venv, processes = environments(source, settings.config.n_envs, settings.run, before)
+    venv, processes = environments(source, settings.config.n_envs, settings.run, before, _device(settings, torso))
     try:
         agent = make_agent(venv, settings, torso)
         started = None

@@ -149,11 +149,11 @@ class Learner:
         epochs = 0
         while epochs < c.epochs:
             epochs += 1
-            order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
+            order = self._order(len(batch.advantage), batch.x.device)
             if self.fast is not None:
                 self.fast.epoch(batch, order, sums)
             else:
-                sums += self._epoch(batch, order.to(batch.x.device))
+                sums += self._epoch(batch, order)
             if epochs == c.epochs or c.target_kl:
                 kl, clipped = self._divergence(batch)
                 if c.target_kl and kl > c.target_kl:
@@ -174,6 +174,14 @@ class Learner:
             "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share),
             "epochs": torch.tensor(float(epochs)),
         }
+
+    def _order(self, size: int, device: torch.device) -> Tensor:
+        """A random order of the batch, drawn where the batch is: on a GPU by a generator that the agent's own seeds."""
+        generator = self.generator
+        if device != generator.device:
+            seed = int(torch.randint(2**62, (), generator=generator))
+            generator = torch.Generator(device).manual_seed(seed)
+        return torch.randperm(size, generator=generator, device=device)
 
     def _epoch(self, batch: Batch, order: Tensor) -> Tensor:
         """One pass over the batch in this order. Sums over its minibatches, (5,)."""

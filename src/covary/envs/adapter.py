@@ -92,7 +92,7 @@ class Adapter:
         gamma: float = 1.0,
         wanted: tuple[str, ...] = (),
     ) -> None:
-        self.venv, self.seed_of, self.wanted = venv, seed_of, wanted
+        self.venv, self.seed_of, self.gamma, self.wanted = venv, seed_of, gamma, wanted
         self.mode = AutoresetMode(venv.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.n = venv.num_envs
         self.encode = Encoder(venv.single_observation_space)

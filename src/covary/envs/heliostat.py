@@ -23,23 +23,25 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
+from covary.envs.tensors import TensorEnv
+
 Array = NDArray[np.float64]
 
 STEPS = 64  # steps in an episode, which is then truncated
 SUN_ELEVATION = (0.05, 1.5)  # rad; the drifting sun is held in here
-_ACTION_LOW = np.zeros(2, np.float32)
-_ACTION_HIGH = np.array([2 * np.pi, np.pi / 2], np.float32)
+ACTION_LOW = np.zeros(2, np.float32)
+ACTION_HIGH = np.array([2 * np.pi, np.pi / 2], np.float32)
 START = (0.0, np.pi / 4)  # rad; the normal's azimuth and elevation before the first action
 
 # One episode's draw, in this order: the sun's azimuth, its turn a step, the sun's elevation, its drift a step, the
 # target's azimuth and elevation. Each uniform in [low, high), in rad.
-_DRAW_LOW = np.array([0.0, -0.1, 0.2, -0.01, 0.0, 0.0])
-_DRAW_HIGH = np.array([2 * np.pi, 0.1, 1.4, 0.01, 2 * np.pi, 0.6])
+DRAW_LOW = np.array([0.0, -0.1, 0.2, -0.01, 0.0, 0.0])
+DRAW_HIGH = np.array([2 * np.pi, 0.1, 1.4, 0.01, 2 * np.pi, 0.6])
 
 
 def draw_episode(rng: np.random.Generator) -> Array:
     """One episode's six numbers, (6,), from one call: a batch of environments consumes each stream as one does."""
-    return rng.uniform(_DRAW_LOW, _DRAW_HIGH)
+    return rng.uniform(DRAW_LOW, DRAW_HIGH)
 
 
 def direction(angles: Array) -> Array:
@@ -115,7 +117,7 @@ class _Mirrors:
             raise gym.error.ResetNeeded(
                 f"An episode is over after {STEPS} steps: call reset before the first step and after a truncated one."
             )
-        held = np.minimum(np.maximum(wanted, _ACTION_LOW), _ACTION_HIGH)
+        held = np.minimum(np.maximum(wanted, ACTION_LOW), ACTION_HIGH)
         self.vectors[6:] = direction(np.ascontiguousarray(held.T))
         reward, degrees = aim(reflection(self.vectors[6:], self.vectors[:3]), self.vectors[3:6])
         self.sun_angles += self.sun_turn
@@ -129,9 +131,9 @@ class _Mirrors:
         return self.vectors.T.astype(np.float32, order="C")
 
 
-def _spaces() -> tuple[gym.Space[Any], gym.Space[Any]]:
+def spaces() -> tuple[gym.Space[Any], gym.Space[Any]]:
     """One environment's observation and action space, new ones, since a space carries its own sampler."""
-    action = gym.spaces.Box(_ACTION_LOW, _ACTION_HIGH, dtype=np.float32)
+    action = gym.spaces.Box(ACTION_LOW, ACTION_HIGH, dtype=np.float32)
     return gym.spaces.Box(-1.0, 1.0, (9,), np.float32), action
 
 
@@ -149,10 +151,17 @@ class Heliostat(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}.")
         self.render_mode = render_mode
-        self.observation_space, self.action_space = _spaces()
+        self.observation_space, self.action_space = spaces()
         self._mirrors = _Mirrors(1)
         self._shown: Array | None = None  # sun, target and normal, (3, 3), as the latest reward saw them
         self._painter: _Painter | None = None
+
+    @staticmethod
+    def on_device(num_envs: int, device: Any) -> TensorEnv:
+        """As many of them as tensors on a device."""
+        from covary.envs.heliostat_tensors import HeliostatTensors
+
+        return HeliostatTensors(num_envs, device)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -190,7 +199,7 @@ class HeliostatVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], NDArray[np.fl
 
     def __init__(self, num_envs: int = 64) -> None:
         self.num_envs = num_envs
-        self.single_observation_space, self.single_action_space = _spaces()
+        self.single_observation_space, self.single_action_space = spaces()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._mirrors = _Mirrors(num_envs)

@@ -17,6 +17,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from covary.envs.faults import line_of, raised
+from covary.envs.tensors import TensorEnv
 from covary.errors import UsageError
 
 Recipe = dict[str, Any]
@@ -30,7 +31,7 @@ class Source:
         recipe: what `config.json` keeps: {"id"}, {"envpool"}, {"file" | "module", "class", "path", "sha256"}, or
             {"object"}.
         name: short, for folders and messages.
-        vector: a vector environment that was handed in as it is, else None.
+        vector: a vector environment that was handed in as it is, or tensors behind the face of one; else None.
         pool: makes a vector environment of this many from a seed, where that is the only way; else None.
     """
 
@@ -46,6 +47,18 @@ class Source:
     ) -> None:
         self.name, self.recipe, self.vector, self.single, self.pool = name, recipe, vector, single, pool
         self._make = make
+
+    @property
+    def on_device(self) -> Callable[[int, str], TensorEnv] | None:
+        """Makes this many of them as tensors on a device; None unless the environment's class offers that."""
+        maker: Any = self._make
+        if "id" in self.recipe:
+            spec = gymnasium.spec(self.recipe["id"].rpartition(":")[2])  # its module is imported by now
+            if spec.kwargs or spec.max_episode_steps or spec.additional_wrappers or spec.entry_point is None:
+                return None  # the class alone is another environment
+            entry = spec.entry_point
+            maker = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+        return getattr(maker, "on_device", None)
 
     def make(self) -> gymnasium.Env[Any, Any]:
         if self._make is None:
@@ -84,6 +97,10 @@ def resolve(env: Any) -> Source:
         return env
     if isinstance(env, VectorEnv):
         return Source(type(env).__name__, {"object": type(env).__name__}, None, vector=env)
+    if isinstance(env, TensorEnv) and not isinstance(env, type):
+        from covary.envs.hosted import Hosted
+
+        return Source(type(env).__name__, {"object": type(env).__name__}, None, vector=Hosted(env))
     if isinstance(env, gymnasium.Env):
         spec = env.spec
         name = spec.id if spec else type(env.unwrapped).__name__

@@ -14,7 +14,7 @@ from covary.envs.sources import Source
 from covary.envs.workers import Workers
 from covary.errors import UsageError
 
-Vectorization = Literal["auto", "sync", "async"]
+Vectorization = Literal["auto", "sync", "async", "tensors"]
 
 
 def cores() -> int:
@@ -112,18 +112,34 @@ class InProcess(SyncVectorEnv):
 
 
 def build(
-    source: Source, n_envs: int, vectorization: Vectorization = "auto", processes: int = 0, seed: int = 0
+    source: Source,
+    n_envs: int,
+    vectorization: Vectorization = "auto",
+    processes: int = 0,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> VectorEnv[Any, Any, Any]:
-    """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is.
+    """A vector environment of `n_envs`, in DISABLED autoreset unless it was handed in as it is or lives on a device.
 
-    `auto`: the environment's own vector version where it has one that resets by mask, else one after another in this
-    process. `async`: over this many processes, this one among them (0: as many as there are cores). seed: of a pool,
-    which takes none later.
+    `auto`: the environment's own tensors where it offers any and the device is a GPU; else its own vector version where
+    it has one that resets by mask; else one after another in this process. `async`: over this many processes, this one
+    among them (0: as many as there are cores). seed: of a pool, which takes none later.
     """
     if vectorization not in get_args(Vectorization):
-        raise UsageError("vectorization is auto, sync or async.", given=repr(vectorization))
+        raise UsageError("vectorization is auto, sync, async or tensors.", given=repr(vectorization))
     if source.vector is not None:
         return source.vector
+    if vectorization == "tensors" or (vectorization == "auto" and device.startswith("cuda")):
+        if source.on_device is not None:
+            from covary.envs.hosted import Hosted
+
+            return Hosted(source.on_device(n_envs, device))
+        if vectorization == "tensors":
+            raise UsageError(
+                "vectorization tensors needs an environment that offers them.",
+                given=f"{source.name}, whose class has no on_device(num_envs, device)",
+                fix="vectorization auto; docs/device.md has what such an environment is",
+            )
     if source.pool is not None:
         return source.pool(n_envs, seed)
     if source.single and n_envs > 1:
