@@ -34,7 +34,8 @@ from covary.fast import attach, cache
 from covary.fast import path as path_module
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel
 from covary.fast.dense import activate, backward, forward
-from covary.fast.densities import centre_of, log_jacobian, score, spread_of
+from covary.fast.densities import centre_of, score, spread_of
+from covary.fast.online import log_jacobian
 from covary.fast.path import FastPath
 from covary.fast.tables import ACTIVATIONS, Unknown
 from covary.heads import PolicyConfig

@@ -113,6 +113,7 @@ def _loop(
     kind = Iterations if tensors is None or agent.learner.online else DeviceIterations
     iterate: Any = kind(agent, adapter, total, stop, profile)
     obs = adapter.reset()
+    profile.lap("start-up")
     while agent.steps < total and stop.signal is None:
         obs, losses, updates = iterate(obs, min(total, next_save, next_eval, report.step + LOG_EVERY))
         report.add(losses, updates, adapter.episodes)

@@ -33,7 +33,7 @@ KIND, KEPT, ANGLE, PLACE, AT_PLACE = range(5)
 LOW, HIGH, OPEN_HIGH, OFFSET, GAIN, BASE, SIGN = range(7)
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-_TWO_PI = 2 * math.pi
+TWO_PI = 2 * math.pi
 _BELOW_TWO_PI = 6.283185243606567  # from here on float32 rounds up to 2 pi
 _ROOT_HALF = math.sqrt(0.5)
 
@@ -43,12 +43,12 @@ def _score_one(kind, x, m, s, low, high):
     """log p(x; m, s) of one dimension, and its slopes by m and by log s."""
     r = x - m
     if kind == WRAP:
-        r -= _TWO_PI * math.floor((r + math.pi) / _TWO_PI)
+        r -= TWO_PI * math.floor((r + math.pi) / TWO_PI)
         if s < 1.5:  # five images
             most = -0.5 * (r / s) ** 2
             total, first, second = 0.0, 0.0, 0.0
             for k in range(-2, 3):
-                t = (r + _TWO_PI * k) / s
+                t = (r + TWO_PI * k) / s
                 weight = math.exp(-0.5 * t * t - most)
                 total += weight
                 first += weight * t
@@ -60,7 +60,7 @@ def _score_one(kind, x, m, s, low, high):
             total += weight * math.cos(k * r)
             first += weight * k * math.sin(k * r)
             second -= weight * (k * s) ** 2 * math.cos(k * r)
-        return math.log(total) - math.log(_TWO_PI), first / total, second / total
+        return math.log(total) - math.log(TWO_PI), first / total, second / total
     if kind == CLIP and (x <= low or x >= high):
         sign = 1.0 if x <= low else -1.0
         z = (low - m) / s if x <= low else (m - high) / s
@@ -182,21 +182,6 @@ def score(plan, dims, box, outputs, at, b, latents, sample, loc, spread, slope):
     return total
 
 
-@part(float64(Indices, Rows, Table, Matrix, int64))
-def log_jacobian(plan, dims, box, latents, sample):
-    """What `score` leaves out: sum log |da/du|."""
-    total = 0.0
-    for i in range(plan[D]):
-        kind, u = dims[i, KIND], float64(latents[sample, i])
-        if kind in (SQUASH, HALF):
-            total -= max(-u, 0.0) + math.log1p(math.exp(-abs(u)))
-        if kind == SQUASH:
-            total += math.log(box[i, HIGH] - box[i, LOW]) - max(u, 0.0) - math.log1p(math.exp(-abs(u)))
-        if kind == WRAP:
-            total += math.log((box[i, HIGH] - box[i, LOW]) / _TWO_PI)
-    return total
-
-
 @part(void(Indices, Rows, Table, Matrix, int64, int64, Matrix, int64, Table, Table, Matrix, Matrix))
 def draw(plan, dims, box, outputs, at, b, noise, sample, loc, spread, latents, actions):
     """The latent and the action that `noise` makes of column b; the action inside the box, as it is executed."""
@@ -222,9 +207,9 @@ def draw(plan, dims, box, outputs, at, b, noise, sample, loc, spread, latents, a
         else:
             u += spread[row, row] * noise[sample, i]
         if kind == WRAP:
-            u -= _TWO_PI * math.floor(u / _TWO_PI)
+            u -= TWO_PI * math.floor(u / TWO_PI)
             u = 0.0 if u >= _BELOW_TWO_PI else u
-            a = low + u * (high - low) / _TWO_PI
+            a = low + u * (high - low) / TWO_PI
             high = box[i, OPEN_HIGH]
         elif kind == SQUASH:
             a = low + (high - low) / (1.0 + math.exp(-u))

@@ -6,14 +6,29 @@ import math
 
 from numba import boolean, float64, int64, void
 
-from covary.fast.compiled import Matrix, Numbers, Table, Vector, kernel, part
+from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
 from covary.fast.dense import backward, forward
-from covary.fast.densities import DEPTH, TOP, VALUE, log_jacobian, score
-from covary.fast.steps import ADAM, POLICY, adam, add_entropy, clear, locate, normalize, weigh
+from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
+from covary.fast.steps import ADAM, POLICY, adam, add_entropy, locate, normalize, weigh
 
 REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)
 GAMMA, ENTROPY_COEF, SCALE_REWARDS = range(3)
 INFINITE = math.inf
+
+
+@part(float64(Indices, Rows, Table, Matrix, int64))
+def log_jacobian(plan, dims, box, latents, sample):
+    """What `score` leaves out: sum log |da/du|."""
+    total = 0.0
+    for i in range(plan[D]):
+        kind, u = dims[i, KIND], float64(latents[sample, i])
+        if kind in (SQUASH, HALF):
+            total -= max(-u, 0.0) + math.log1p(math.exp(-abs(u)))
+        if kind == SQUASH:
+            total += math.log(box[i, HIGH] - box[i, LOW]) - max(u, 0.0) - math.log1p(math.exp(-abs(u)))
+        if kind == WRAP:
+            total += math.log((box[i, HIGH] - box[i, LOW]) / TWO_PI)
+    return total
 
 
 @part(void(Numbers, Numbers, Matrix, float64, int64))
@@ -138,7 +153,6 @@ def learn(
                 slope[value, column] = work[value, column]
     if happened == 0:
         return True
-    clear(plan, gradient)
     column, actor_loss, critic_loss, bonus = 0, 0.0, 0.0, options[ENTROPY_COEF] / happened
     for b in range(n):
         if steps[VALID, b] > 0.0:

@@ -9,7 +9,7 @@ from numba import float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Table, Vector, kernel
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, TOP, VALUE, score
-from covary.fast.steps import ADAM, POLICY, adam, add_entropy, clear, locate, weigh
+from covary.fast.steps import ADAM, POLICY, adam, add_entropy, locate, weigh
 
 
 @kernel(void(*POLICY, Matrix, Matrix, Matrix, Vector, Table, Table, Numbers))
@@ -77,7 +77,6 @@ def policy_epoch(
             for k in range(x.shape[1]):
                 work[k, b] = x[order[start + b], k]
         forward(parameters, layers, 0, plan[DEPTH], work, n)
-        clear(plan, gradient)
         loss, bonus = 0.0, entropy_coef / n
         for b in range(n):
             row = order[start + b]

@@ -29,7 +29,7 @@ from covary.fast.densities import (
     spread_of,
 )
 
-_ONE = float32(1.0)
+_ONE, _ZERO = float32(1.0), float32(0.0)
 POLICY = (Vector, Rows, Indices, Rows, Table, Table)  # parameters, layers, plan, dims, box, given
 ADAM = (Vector, Vector, Vector, Indices, Numbers, Numbers)  # gradient, first, second, segments, rates, settings
 
@@ -76,26 +76,15 @@ def locate(parameters, plan, dims, box, given, outputs, b, loc, spread):
 @part(void(Indices, int64, Numbers, float64, Matrix, Vector))
 def weigh(plan, b, slope, weight, out, gradient):
     """Hands weight times the slope of a score to the outputs of column b and, where the covariance has parameters of
-    its own, to their gradient."""
+    its own, to their gradient, in which column 0 is the first."""
     outputs = plan[CHOICES] if plan[CHOICES] else plan[D] + plan[ANGLES]
     more = plan[D] + plan[COUPLINGS] if plan[LEARNED] else 0
     for k in range(outputs + (more if plan[PER_STATE] else 0)):
         out[plan[TOP] + k, b] = float32(weight * slope[k])
     if plan[LEARNED] and not plan[PER_STATE]:
-        for k in range(plan[D]):
-            gradient[plan[LOG_STD] + k] += float32(weight * slope[outputs + k])
-        for k in range(plan[COUPLINGS]):
-            gradient[plan[COUPLING] + k] += float32(weight * slope[outputs + plan[D] + k])
-
-
-@part(void(Indices, Vector))
-def clear(plan, gradient):
-    """The only gradients that are added to."""
-    if plan[LEARNED] and not plan[PER_STATE]:
-        for k in range(plan[D]):
-            gradient[plan[LOG_STD] + k] = 0.0
-        for k in range(plan[COUPLINGS]):
-            gradient[plan[COUPLING] + k] = 0.0
+        for k in range(more):
+            j = plan[LOG_STD] + k if k < plan[D] else plan[COUPLING] + k - plan[D]
+            gradient[j] = (gradient[j] if b > 0 else _ZERO) + float32(weight * slope[outputs + k])
 
 
 @part(float64(Indices, Matrix, int64, float64, Matrix))
