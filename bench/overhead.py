@@ -34,8 +34,9 @@ environment's own of that round. Ratios are of steps per CPU-second, on two core
 lowest and highest over rounds.
 
 The time to the first update is from the parent's starting the process to the first step after that update. Compiled
-kernels go to a folder that is new and empty in each round of a workload: `nothing cached` is a start of covary with it
-so, everything else is measured with what that start left there. Peak memory is the whole process's.
+kernels go to a folder that is new and empty in each round of a workload: `nothing cached` is `covary train` with it so,
+on all cores as a user has it, from the command to its first line of metrics; everything else is measured with what that
+start left there. Peak memory is the whole process's.
 
 A full run replaces bench/results/overhead.jsonl, one line for each measurement with the command that repeats it. A part
 of the table, or a quick run, is kept only where --out says.
@@ -53,7 +54,7 @@ from pathlib import Path
 from typing import Any
 
 from yardstick import tables
-from yardstick.measuring import in_a_process, measure, missing, shortest
+from yardstick.measuring import in_a_process, measure, missing
 from yardstick.systems import SYSTEMS
 from yardstick.workloads import Workload, workloads
 
@@ -106,7 +107,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help=f"raw rows (default for a full run: {RESULTS.name} in bench/results)")
     parser.add_argument("--table", action="store_true", help="the tables alone, from --out or the last full run")
     parser.add_argument("--measure", choices=SYSTEMS, help="one measurement of one system in this process, as JSON")
-    parser.add_argument("--start", action="store_true", help="with --measure: little more than the first update")
     parser.add_argument("--began", type=float, default=STARTED, help=argparse.SUPPRESS)
     given = parser.parse_args()
     every = workloads(given.quick)
@@ -115,7 +115,7 @@ def main() -> int:
         parser.error(f"--workload names one of: {', '.join(w.name for w in every)}; --rounds is 1 or more")
     if given.measure:
         w = wanted[0] if given.quick else wanted[0].sized(given.measure)
-        print(json.dumps(measure(shortest(w) if given.start else w, given.measure, given.began)))
+        print(json.dumps(measure(w, given.measure, given.began)))
         return 0
     if given.table:
         show([json.loads(text) for text in (given.out or RESULTS).read_text(encoding="utf-8").splitlines()])
