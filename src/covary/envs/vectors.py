@@ -23,6 +23,7 @@ def cores() -> int:
 
 
 _BOOLS = (bool, np.bool_)
+_REALS = frozenset((float, int, np.float64, np.float32))
 
 
 class Guarded(gymnasium.Wrapper):
@@ -62,7 +63,7 @@ class Guarded(gymnasium.Wrapper):
                 "step",
                 f"terminated {result[2]!r}, truncated {result[3]!r}",
             )
-        if type(reward) is float and type(obs) is np.ndarray and (obs.shape, obs.dtype) == self._usual:
+        if type(reward) in _REALS and type(obs) is np.ndarray and (obs.shape, obs.dtype) == self._usual:
             return result  # as nearly every step is
         self._check_obs(obs, "step")
         if (type(reward) is not float and np.ndim(reward) > 0) or isinstance(reward, str) or reward is None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import select
 import signal
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
@@ -26,6 +28,22 @@ from covary.errors import UsageError
 
 Maker = Callable[[], gymnasium.Env[Any, Any]]
 _STEP, _RESET, _CLOSE, _DONE = b"s", b"r", b"c", b"d"
+
+
+PATIENCE = (
+    5e-4  # seconds for which whoever waits stays awake: being woken takes longer than a step of most environments
+)
+
+
+def _expect(pipe: Connection) -> None:
+    """Returns once there is something to read, or after PATIENCE."""
+    if not hasattr(select, "poll"):  # Windows
+        return
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    until = time.perf_counter() + PATIENCE
+    while not poll.poll(0) and time.perf_counter() < until:
+        pass
 
 
 class Table:
@@ -97,6 +115,7 @@ def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[
     row: Row | None = None
     while True:
         try:
+            _expect(pipe)
             word = pipe.recv_bytes()
         except (EOFError, OSError):
             return
@@ -172,6 +191,7 @@ class Workers(VectorEnv[Any, Any, Any]):
 
     def _answer(self, pipe: Connection) -> Exception | None:
         try:
+            _expect(pipe)
             if pipe.recv_bytes() == _DONE:
                 return None
             error: Exception = pipe.recv()
