@@ -38,8 +38,8 @@ kernels go to a folder that is new and empty in each round of a workload: `nothi
 on all cores as a user has it, from the command to its first line of metrics; everything else is measured with what that
 start left there. Peak memory is the whole process's.
 
-A full run replaces bench/results/overhead.jsonl, one line for each measurement with the command that repeats it. A part
-of the table, or a quick run, is kept only where --out says.
+A full run replaces bench/results/overhead.jsonl, one line for each measurement with the command that repeats it, and
+the tables in README.md and docs/performance.md. A part of the table, or a quick run, is kept only where --out says.
 """
 
 from __future__ import annotations
@@ -99,6 +99,19 @@ def show(rows: list[dict[str, Any]]) -> None:
             print(f"\n{text}")
 
 
+def publish(rows: list[dict[str, Any]]) -> None:
+    """Puts the tables where users read them."""
+    root = Path(__file__).parent.parent
+    whole = "\n\n".join((tables.to_reach(rows), tables.of_each(rows), tables.breakdown(rows)))
+    for page, mark, text in (
+        (root / "README.md", "speed", tables.in_short(rows)),
+        (root / "docs" / "performance.md", "overhead", whole),
+    ):
+        before, _, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
+        _, _, after = rest.partition(f"<!-- /{mark} -->")
+        page.write_text(f"{before}<!-- {mark} -->\n{text}\n<!-- /{mark} -->{after}", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each system (default 3)")
@@ -118,7 +131,10 @@ def main() -> int:
         print(json.dumps(measure(w, given.measure, given.began)))
         return 0
     if given.table:
-        show([json.loads(text) for text in (given.out or RESULTS).read_text(encoding="utf-8").splitlines()])
+        rows = [json.loads(text) for text in (given.out or RESULTS).read_text(encoding="utf-8").splitlines()]
+        show(rows)
+        if not given.out:
+            publish(rows)
         return 0
     left_out = missing(wanted)
     for what, why in left_out.items():
@@ -139,6 +155,8 @@ def main() -> int:
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
     show(rows)
+    if out == RESULTS:
+        publish(rows)
     return int(failed)
 
 

@@ -39,6 +39,31 @@ def of_each(rows: list[Row]) -> str:
     return markdown(head, lines)
 
 
+NAMES = {
+    "online point-mass 32-32": "online actor-critic, 2-D point mass, networks 32-32, full covariance",
+    "online point-mass 256-256": "the same, 256-256",
+    "online CartPole-v1 32-32": "online actor-critic, CartPole, 32-32",
+}
+SHAPES = {"ppo-A": "PPO, 8 × 256, minibatch 64, 10 epochs", "ppo-B": "PPO, 64 × 32, minibatch 512, 4 epochs"}
+
+
+def in_short(rows: list[Row]) -> str:
+    """For the README: Covary as a multiple of the others."""
+    rounds, lines, before = by_round(rows), [], ""
+    for workload in dict.fromkeys(r["workload"] for r in rows):
+        shape, _, env = workload.partition(" ")
+        said = "the same" if shape == before else SHAPES.get(shape, "")
+        before = shape if shape in SHAPES else ""
+        name = NAMES.get(workload, f"{said}, {env.removesuffix('-v1').removesuffix('-v5')}")
+        pairs = [("sb3", "covary"), ("sbx", "covary"), ("hand-written", "covary"), ("sb3", "covary-general")]
+        if shape == "online":
+            pairs[-1] = ("hand-written", "covary-general")
+        cells = [spread(map(times(workload, other, mine), rounds), ".2f") for other, mine in pairs]
+        cells[-1] += "" if cells[-1] == "–" else " hand-written" if shape == "online" else " SB3"
+        lines.append([name, *cells])
+    return markdown(["workload", "× SB3", "× SBX", "× hand-written", "with the fast path off, ×"], lines)
+
+
 def to_reach(rows: list[Row]) -> str:
     """The numbers to reach beside what was measured, within a round."""
     rounds, lines = by_round(rows), []
