@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from worlds import Line
@@ -106,6 +111,70 @@ def test_shares_are_stepped_where_they_belong():
     assert len(venv.get_attr("action_space")) == 5
     venv.close()
     assert not any(process.is_alive() for process in venv.processes)
+
+
+def shared():
+    return shared.one
+
+
+shared.one = Line()
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_one_object_handed_out_again_is_refused(vectorization, here):
+    with pytest.raises(covary.UsageError, match="object of its own"):
+        covary.train(shared, vectorization=vectorization, out="run", **TINY)
+
+
+def test_environments_that_use_torch_are_spread(tmp_path):
+    """A forked process has none of torch's other threads: left alone, it would wait for them for ever."""
+    code = (
+        "import torch, covary\nfrom worlds import Line\n\n\nclass Torchy(Line):\n    def step(self, action):\n"
+        "        torch.randn(600, 600) @ torch.randn(600, 600)\n        return super().step(action)\n\n\n"
+        "torch.set_num_threads(2)\ntorch.randn(900, 900) @ torch.randn(900, 900)\n"
+        f"covary.train(Torchy, vectorization='async', out='run', **{TINY})\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_in_a_process_of_a_pool(tmp_path):
+    """Which is forked after torch has used its threads, and may start no processes of its own."""
+    code = (
+        "import multiprocessing, torch, covary\nfrom test_choices import Slow, TINY\n\n\ndef job(vectorization):\n"
+        "    try:\n        return covary.train(Slow, vectorization=vectorization, fast=False, out=vectorization, **TINY)\n"
+        "    except covary.UsageError as error:\n        return str(error).splitlines()[0]\n\n\n"
+        "torch.set_num_threads(2)\ntorch.randn(900, 900) @ torch.randn(900, 900)\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    assert pool.apply(job, ('auto',)).steps == 80\n    assert 'start no others' in pool.apply(job, ('async',))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_agent_can_be_pickled(here):
+    agent = covary.train(Line, out="run", profile=True, **TINY)
+    again = pickle.loads(pickle.dumps(agent))
+    assert (again.act(np.zeros(1), True) == agent.act(np.zeros(1), True)).all()
+
+
+@pytest.mark.parametrize("name", ["fast", "profile"])
+def test_switches_are_true_or_false(name):
+    with pytest.raises(covary.UsageError, match=f"{name} is True or False"):
+        covary.train(Line, **{name: "no"})
+
+
+def test_large_layers_are_left_to_pytorch(here):
+    covary.train(Line, out="run", policy={"hidden": (300, 300)}, **TINY)
+    assert "large" in chosen("run")["why"]
 
 
 def test_threads_are_probed_without_a_trace():

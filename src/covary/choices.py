@@ -17,6 +17,7 @@ from covary.agent import Agent
 from covary.envs.sources import Source
 from covary.envs.vectors import InProcess, build, cores
 from covary.fast import cache
+from covary.nets import threads_of_torch
 from covary.settings import RunOptions
 
 
@@ -50,14 +51,14 @@ def choose(agent: Agent, wanted: bool, before: Any = None) -> Chosen:
     threads = kept.get("threads")
     if not wanted:
         why = "fast is off"
-    elif kept.get("path") == "general":
+    elif kept.get("path") == "general" and not str(kept.get("why")).startswith("on "):  # another device may do it now
         why = str(kept.get("why"))
     elif agent.device.type != "cpu":
         why = f"on {agent.device.type}"
     else:
         why = fast.attach(agent) or ""
     path = "general" if why else "fast"
-    if not (isinstance(threads, int) and 0 < threads <= 1024):
+    if not (isinstance(threads, int) and 0 < threads <= 1024) or "OMP_NUM_THREADS" in os.environ:
         threads = _threads(agent, path)
     return Chosen(path, why, threads)
 
@@ -85,7 +86,9 @@ def environments(
         return venv, len(getattr(venv, "processes", [])) + 1
     processes = kept.get("processes")
     if not (isinstance(processes, int) and 0 < processes <= 1024):
-        processes = min(cores(), n_envs)
+        # A process that is spawned imports the script again, which not every script is written for.
+        forks = multiprocessing.get_context().get_start_method() == "fork"
+        processes = min(cores(), n_envs) if forks else 1
         if processes > 1 and _step_seconds(source) * n_envs * (1 - 1 / processes) < WORTH:
             processes = 1
     if processes == 1 or cores() == 1 or multiprocessing.current_process().daemon:  # whom Python lets have no children
@@ -98,7 +101,7 @@ def _step_seconds(source: Source) -> float:
     """What a step takes, the median of some; 0 where it raises, which training will say better."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (some environments draw from it)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), threads_of_torch(1):
             return _median_step(source.make())
     except Exception:
         return 0.0
@@ -135,8 +138,8 @@ def _threads(agent: Agent, path: str) -> int:
     most = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ or most == 1:
         return most
-    if path == "fast" or agent.device.type != "cpu":
-        return 1
+    if path == "fast" or agent.device.type != "cpu" or multiprocessing.parent_process() is not None:
+        return 1  # a forked process has no other threads, and would wait for them for ever
     networks = (agent.policy.torso, agent.learner.critic)
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     batch = min(getattr(agent.config, "minibatch", agent.config.n_envs), agent.learner.horizon * agent.config.n_envs)

@@ -92,7 +92,7 @@ def _peek(argv: Sequence[str], option: str, default: str | None = None) -> str |
 
 
 def _train(argv: list[str]) -> int:
-    if not {"--no-fast", "-h", "--help"} & set(argv):
+    if not {"--no-fast", "-h", "--help", "--resume"} & set(argv):
         from covary.fast import cache
 
         cache.compile_ahead(_peek(argv, "algo"))  # while this process imports torch

@@ -80,16 +80,17 @@ def run_training(
     finally:
         progress.close()
         fast.detach(agent)  # whoever gets the agent finds nothing in it that he did not know
+        agent.learner.lap = None
     _save(agent, adapter, run)
+    if profile.on:
+        run.write("profile", profile.record(agent.steps - first))
+        progress.say(profile.table(agent.steps - first))
     if stop.signal is not None:
         progress.say(f"stopped and saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + stop.signal)
     _draw(run)
-    if profile.on:
-        run.write("profile", profile.record(agent.steps - first))
-        progress.say(profile.table(agent.steps - first))
     progress.say(f"done: {run.path}")
     return agent
 
@@ -151,7 +152,7 @@ def _next(step: int, every: int) -> float:
 def _draw(run: Run) -> None:
     """The run's curve, by another process unless Matplotlib is here anyway: it would be the largest thing in memory."""
     out = run.path / "curve.png"
-    command = [sys.executable, "-m", "covary", "plot", str(run.path), "-o", str(out)]
+    command = [sys.executable, "-P", "-m", "covary", "plot", str(run.path), "-o", str(out)]
     if "matplotlib" in sys.modules or subprocess.run(command, capture_output=True, check=False).returncode:
         plots.curve([run.path], out)
 

@@ -56,6 +56,9 @@ class RunOptions:
         check_choice("preset", self.preset, ("auto", "none"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_choice("vectorization", self.vectorization, ("auto", "sync", "async", "tensors"))
+        for name in ("fast", "profile"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UsageError(f"{name} is True or False.", given=repr(value))
         check_sizes("steps", (self.steps,))
         check_sizes("eval_episodes", (self.eval_episodes,))
         if not (isinstance(self.seed, int) and self.seed >= 0):

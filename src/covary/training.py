@@ -161,6 +161,8 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
     """Goes on with a run from its newest checkpoint, or from its config where there is none yet."""
     run = Run.open(path)
     settings = _settings_of(run)
+    if settings.run.fast:
+        cache.compile_ahead(settings.run.algo)
     if steps is not None and steps != settings.run.steps:
         settings = replace(settings, run=replace(settings.run, steps=steps))
     if device is not None:

@@ -39,7 +39,7 @@ class Learner(Protocol):
     critic: Any  # covary.nets.Value
     optimizers: dict[str, Any]  # covary.optim.Adam by name
     generator: torch.Generator  # all its random numbers
-    lap: Callable[[str], None]  # called with "targets" once these are there, for a profile
+    lap: Callable[[str], None] | None  # called with "targets" once these are there, for a profile
     fast: Any  # a covary.fast.path.FastPath that takes over what it knows, or None
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:

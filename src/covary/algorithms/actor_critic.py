@@ -108,7 +108,7 @@ class Learner:
         self.optimizers = {"adam": self.optimizer}
         self.reward_scale = ReturnScale(config.n_envs)
         self.fast: Any = None  # a covary.fast.path.FastPath; whoever steps the environments calls it in place of update
-        self.lap: Callable[[str], None] = lambda part: None  # tells a profile what has just been done
+        self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         reward = rollout.reward

@@ -133,7 +133,7 @@ class Learner:
         self.reward_scale = ReturnScale(config.n_envs)
         self.updates = 0
         self.fast: Any = None  # a covary.fast.path.FastPath that takes over the epochs
-        self.lap: Callable[[str], None] = lambda part: None  # tells a profile what has just been done
+        self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         c = self.config
@@ -143,7 +143,8 @@ class Learner:
         if self.updates == 0:  # before any step, so that the first update sees observations of order one
             self.policy.observe(happened)
         batch, value = self._batch(rollout)
-        self.lap("targets")
+        if self.lap is not None:
+            self.lap("targets")
         self.optimizer.share = 1 - progress if c.anneal else 1.0
         sums = torch.zeros(5, dtype=torch.float64)  # actor and critic loss, their gradients' norms, minibatches
         epochs = 0

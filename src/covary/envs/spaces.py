@@ -32,9 +32,8 @@ class Encoder:
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         n = len(obs)
         if not self.one_hot:
-            return np.array(obs, np.float32, order="C").reshape(
-                n, self.size
-            )  # a copy: environments reuse their buffers
+            copy = np.array(obs, np.float32, order="C")  # environments reuse their buffers
+            return copy.reshape(n, self.size)
         index = np.asarray(obs, np.int64) - int(self.space.start)  # type: ignore[attr-defined]
         if ((index < 0) | (index >= self.size)).any():
             raise UsageError(f"An observation lies in its space, {self.space}.", given=obs)

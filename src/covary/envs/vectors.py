@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from typing import Any, Literal, get_args
 
@@ -11,7 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from covary.envs.faults import EnvironmentFault, raised
 from covary.envs.sources import Source
-from covary.envs.workers import Workers
+from covary.envs.workers import Workers, distinct
 from covary.errors import UsageError
 
 Vectorization = Literal["auto", "sync", "async", "tensors"]
@@ -160,13 +161,11 @@ def build(
             venv.close()
     makers = [_Maker(source, i) for i in range(n_envs)]
     if vectorization == "async":
+        if multiprocessing.current_process().daemon:
+            raise UsageError(
+                "A process that belongs to a pool may start no others.", given="async", fix="vectorization sync"
+            )
         return Workers(makers, processes or max(cores(), 2))
     venv = InProcess(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    if len({id(env.unwrapped) for env in venv.envs}) < n_envs:
-        raise UsageError(
-            "Every environment must be an object of its own.",
-            given=f"{n_envs} environments that are one and the same",
-            cause="a callable that hands out an environment made before",
-            fix="lambda: MyEnv(), which makes one at each call",
-        )
+    distinct(list(venv.envs))
     return venv

@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -27,7 +28,7 @@ from covary.envs.spaces import Encoder
 from covary.errors import UsageError
 
 Maker = Callable[[], gymnasium.Env[Any, Any]]
-_STEP, _RESET, _CLOSE, _DONE = b"s", b"r", b"c", b"d"
+_STEP, _RESET, _CLOSE, _DONE, _FAILED, _NAME = b"s", b"r", b"c", b"d", b"e", b"@"
 
 
 PATIENCE = (
@@ -107,9 +108,23 @@ class Row:
             self.table.first[i], _ = env.reset(seed=int(self.table.seeds[i]))
 
 
+def distinct(envs: list[gymnasium.Env[Any, Any]]) -> list[gymnasium.Env[Any, Any]]:
+    """Raises UsageError unless every environment is an object of its own."""
+    if len({id(env.unwrapped) for env in envs}) < len(envs):
+        raise UsageError(
+            "Every environment must be an object of its own.",
+            given=f"{len(envs)} environments that are one and the same",
+            cause="a callable that hands out an environment made before",
+            fix="lambda: MyEnv(), which makes one at each call",
+        )
+    return envs
+
+
 def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[Connection]) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; the first decides
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)  # a forked process has none of the others, and would wait for them for ever
     for other in others:  # a forked process holds its siblings' pipes, and would keep them open after their end
         other.close()
     row: Row | None = None
@@ -121,7 +136,7 @@ def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[
             return
         try:
             if row is None:
-                row = Row([make() for make in makers.fn], table, start)
+                row = Row(distinct([make() for make in makers.fn]), table, start)
             if word == _CLOSE:
                 for env in row.envs:
                     env.close()
@@ -130,10 +145,16 @@ def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[
                 row.step() if word == _STEP else row.reset()
                 pipe.send_bytes(_DONE)
             else:  # the name of an attribute
-                pipe.send([env.get_wrapper_attr(word.decode()) for env in row.envs])
+                values = [env.get_wrapper_attr(word[1:].decode()) for env in row.envs]
+                pipe.send_bytes(_DONE)
+                pipe.send(values)
         except Exception as error:
-            pipe.send_bytes(b"e")
-            pipe.send(error if isinstance(error, UsageError) else RuntimeError(f"{type(error).__name__}: {error}"))
+            told = error if isinstance(error, UsageError) else RuntimeError(f"{type(error).__name__}: {error}")
+            try:
+                pipe.send_bytes(_FAILED)
+                pipe.send(told)
+            except OSError:  # nobody is there to be told
+                return
 
 
 class Workers(VectorEnv[Any, Any, Any]):
@@ -150,7 +171,7 @@ class Workers(VectorEnv[Any, Any, Any]):
     def __init__(self, makers: Sequence[Maker], processes: int) -> None:
         self.num_envs = n = len(makers)
         bounds = np.linspace(0, n, min(processes, n) + 1).round().astype(int).tolist()
-        mine = [make() for make in makers[: bounds[1]]]
+        mine = distinct([make() for make in makers[: bounds[1]]])
         self.single_observation_space, self.single_action_space = mine[0].observation_space, mine[0].action_space
         Encoder(self.single_observation_space)
         self.observation_space = batch_space(self.single_observation_space, n)
@@ -217,7 +238,9 @@ class Workers(VectorEnv[Any, Any, Any]):
         """An attribute of every environment."""
         values = [env.get_wrapper_attr(name) for env in self.row.envs]
         for pipe in self.pipes:
-            pipe.send_bytes(name.encode())
+            pipe.send_bytes(_NAME + name.encode())
+            if (fault := self._answer(pipe)) is not None:
+                raise fault
             values += pipe.recv()
         return tuple(values)
 

@@ -19,7 +19,7 @@ def attach(agent: Any) -> str | None:
     try:
         from covary.fast.path import FastPath
     except (ImportError, OSError) as error:  # OSError: LLVM's own library cannot be loaded
-        return f"no Numba ({str(error).splitlines()[0]})"
+        return f"no Numba ({(str(error) or type(error).__name__).splitlines()[0]})"
     try:
         agent.fast = FastPath(agent.learner)
     except Unknown as unknown:

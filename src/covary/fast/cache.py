@@ -6,6 +6,7 @@ beside each other while this process still imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -58,12 +59,14 @@ def compile_ahead(algo: str | None) -> None:
             quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
             quiet["env"] = os.environ | {SHARE: " ".join(f"covary.fast.{room}" for room in missing)}
             try:
-                _children.append(subprocess.Popen([sys.executable, "-c", code], **quiet))
+                _children.append(subprocess.Popen([sys.executable, "-P", "-c", code], **quiet))
             except OSError:  # it will be compiled here
                 return
 
 
 def wait() -> None:
     """Until what `compile_ahead` started is there; what failed will be tried again by whoever imports it."""
-    for child in _children:
-        child.wait()
+    while _children:
+        child = _children.pop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(120)

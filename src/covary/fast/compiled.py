@@ -79,7 +79,7 @@ def part(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     each of its callers and optimise every copy, which is most of what compiling costs."""
 
     def compile_it(function: Callable[..., Any]) -> Any:
-        name = f"covary.{function.__name__}.{STAMP}"
+        name = f"{function.__module__}.{function.__name__}.{STAMP}"
         if _elsewhere(function):  # nobody will call it here
             llvmlite.binding.add_symbol(name, 1)
         else:
