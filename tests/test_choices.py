@@ -126,38 +126,59 @@ def test_one_object_handed_out_again_is_refused(vectorization, here):
         covary.train(shared, vectorization=vectorization, out="run", **TINY)
 
 
+WITH_TORCH = f"""
+import torch, covary
+from worlds import Line
+
+
+class Torchy(Line):
+    def step(self, action):
+        torch.randn(600, 600) @ torch.randn(600, 600)
+        return super().step(action)
+
+
+torch.set_num_threads(2)
+torch.randn(900, 900) @ torch.randn(900, 900)
+covary.train(Torchy, vectorization="async", out="run", **{TINY})
+"""
+
+
 def test_environments_that_use_torch_are_spread(tmp_path):
     """A forked process has none of torch's other threads: left alone, it would wait for them for ever."""
-    code = (
-        "import torch, covary\nfrom worlds import Line\n\n\nclass Torchy(Line):\n    def step(self, action):\n"
-        "        torch.randn(600, 600) @ torch.randn(600, 600)\n        return super().step(action)\n\n\n"
-        "torch.set_num_threads(2)\ntorch.randn(900, 900) @ torch.randn(900, 900)\n"
-        f"covary.train(Torchy, vectorization='async', out='run', **{TINY})\n"
-    )
+    run_apart(WITH_TORCH, tmp_path)
+
+
+def run_apart(code, folder):
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     environment["PYTHONPATH"] = str(Path(__file__).parent)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
-    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
+
+
+IN_A_POOL = """
+import multiprocessing, torch, covary
+from test_choices import Slow, TINY
+
+
+def job(vectorization):
+    try:
+        return covary.train(Slow, vectorization=vectorization, fast=False, out=vectorization, **TINY).steps
+    except covary.UsageError as error:
+        return str(error).splitlines()[0]
+
+
+torch.set_num_threads(2)
+torch.randn(900, 900) @ torch.randn(900, 900)
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    assert pool.apply(job, ("auto",)) == 80
+    assert "start no others" in pool.apply(job, ("async",))
+"""
 
 
 def test_in_a_process_of_a_pool(tmp_path):
     """Which is forked after torch has used its threads, and may start no processes of its own."""
-    code = (
-        "import multiprocessing, torch, covary\nfrom test_choices import Slow, TINY\n\n\ndef job(vectorization):\n"
-        "    try:\n        return covary.train(Slow, vectorization=vectorization, fast=False, out=vectorization, **TINY)\n"
-        "    except covary.UsageError as error:\n        return str(error).splitlines()[0]\n\n\n"
-        "torch.set_num_threads(2)\ntorch.randn(900, 900) @ torch.randn(900, 900)\n"
-        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
-        "    assert pool.apply(job, ('auto',)).steps == 80\n    assert 'start no others' in pool.apply(job, ('async',))\n"
-    )
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    environment["PYTHONPATH"] = str(Path(__file__).parent)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
-    )
-    assert done.returncode == 0, done.stderr
+    run_apart(IN_A_POOL, tmp_path)
 
 
 def test_an_agent_can_be_pickled(here):
