@@ -204,11 +204,11 @@ class Adapter:
             table[LAM, ended] = 0.0
             obs = next_obs.copy()
             where = np.flatnonzero(ended)
-            obs[where] = self._checked(self.encode(t.first[where]), "observation", "reset", where)
             for i in where:
                 self._note(int(i), int(self.started[i]) - 1)
                 self.started[i] += 1
                 t.seeds[i] = self.seed_of(int(i), int(self.started[i]))
+            obs[where] = self._checked(self.encode(t.first[where]), "observation", "reset", where)
         return Step(table, next_obs, obs, {})
 
     def complain(self, step: Step) -> None:

@@ -31,9 +31,8 @@ Maker = Callable[[], gymnasium.Env[Any, Any]]
 _STEP, _RESET, _CLOSE, _DONE, _FAILED, _NAME = b"s", b"r", b"c", b"d", b"e", b"@"
 
 
-PATIENCE = (
-    5e-4  # seconds for which whoever waits stays awake: being woken takes longer than a step of most environments
-)
+# Seconds for which whoever waits stays awake: being woken takes as long as many an environment's step.
+PATIENCE = 5e-4
 
 
 def _expect(pipe: Connection) -> None:
@@ -135,6 +134,8 @@ def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[
         except (EOFError, OSError):
             return
         try:
+            if word == _CLOSE and row is None:
+                return
             if row is None:
                 row = Row(distinct([make() for make in makers.fn]), table, start)
             if word == _CLOSE:
