@@ -237,7 +237,9 @@ class Agent:
             ) from error
         self.policy.head.start_from(other.policy.head)  # type: ignore[arg-type]
         if self.algo == other.algo:
-            self.learner.load_numbers(other.learner.numbers())
+            numbers = other.learner.numbers()
+            numbers.get("reward_scale", {}).pop("carry", None)  # of episodes that are not these
+            self.learner.load_numbers(numbers)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ follows at its own pace. Once an iteration the episodes that ended are fetched, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from covary.envs.faults import EnvironmentFault
 from covary.envs.hosted import check_step
 from covary.envs.tensors import TensorEnv
 from covary.errors import UsageError
-from covary.iterations import Losses, Stop
+from covary.iterations import Arrays, Losses, Stop, add
 from covary.policies import Policy
 from covary.profile import Profile
 from covary.returns import backward_sum
@@ -96,6 +97,19 @@ class Collection:
         self.profile.lap("adapter")
         return step.obs.flatten(1)
 
+    def rows(self, t: int) -> dict[str, Tensor]:
+        """The first t rows of all that is collected, by name."""
+        names = ("obs", "next_obs", "latent", "reward", "terminated", "truncated")
+        return {name: getattr(self, name)[:t] for name in names}
+
+    def fill(self, rows: dict[str, Tensor], t: int) -> None:
+        """Takes them back."""
+        if t and len(self.latent) < self.horizon:
+            self.latent = rows["latent"].new_empty(self.horizon, *rows["latent"].shape[1:])
+        for name, part in self.rows(t).items():
+            if t:
+                part.copy_(rows[name])
+
     def rollout(self, horizon: int, gamma: float) -> Rollout:
         """The first `horizon` rows, with the flags settled as the adapter settles them."""
         cut = self.terminated[:horizon] | self.truncated[:horizon]
@@ -113,8 +127,9 @@ class Collection:
 class DeviceIterations:
     """Runs iterations of an agent on an environment of tensors, on the device where both are.
 
-    Each iteration's noise comes from a generator on the device that the agent's own generator seeds, so that a
-    checkpoint needs no more than that one.
+    Each iteration's noise comes from a generator on the device that the agent's own generator seeds.
+
+    Attributes: as those of `covary.iterations.Iterations`.
     """
 
     def __init__(self, agent: Agent, adapter: Adapter, total: int, stop: Stop, profile: Profile) -> None:
@@ -125,29 +140,64 @@ class DeviceIterations:
         self.collection = Collection(agent.policy, env, agent.learner.horizon, profile)
         self.generator = torch.Generator(env.device)
         self.totals = torch.zeros(2, env.num_envs, dtype=torch.float64, device=env.device)  # of episodes under way
+        self.updates = 0
+        self.before_last: Callable[[], None] = lambda: None
+        self.obs: Any = None  # (N, O) where the next step starts; an array before the first one
+        self.noise = torch.empty(0)
+        self.t = 0
+        self.settled = True
 
-    def __call__(self, obs: Tensor | NDArray[np.float32], until: float) -> tuple[Tensor, Losses, int]:
-        """One iteration, from these observations (N, O).
-
-        Returns the observations to go on from, losses summed over the updates, and how many these were.
-        """
-        agent, n = self.agent, self.env.num_envs
-        obs = torch.as_tensor(obs, device=self.env.device)
-        horizon = min(agent.learner.horizon, -(-(self.total - agent.steps) // n))
-        self.generator.manual_seed(int(torch.randint(2**62, (), generator=agent.learner.generator)))
-        noise = agent.policy.head.noise((horizon, n), self.generator)
-        for t in range(horizon):
+    def __call__(self, until: float, sums: Losses) -> None:
+        """One iteration. Adds its losses to `sums`."""
+        agent, n, whole = self.agent, self.env.num_envs, self.agent.learner.horizon
+        self.obs = torch.as_tensor(self.obs, device=self.env.device)
+        horizon = min(whole, -(-(self.total - agent.steps) // n))
+        if not len(self.noise):
+            self.generator.manual_seed(int(torch.randint(2**62, (), generator=agent.learner.generator)))
+            self.noise = agent.policy.head.noise((whole, n), self.generator)
+        self.settled = False
+        while self.t < horizon:
             if self.stop.signal is not None:
-                return obs, {}, 0
-            obs = self.collection.step(t, obs, noise[t])
+                self.settled = True
+                return
+            self.obs = self.collection.step(self.t, self.obs, self.noise[self.t])
+            self.t += 1
         rollout = self.collection.rollout(horizon, self.gamma)
         self._check(rollout)
+        if horizon < whole:
+            self.settled = True
+            self.before_last()
+            self.settled = False
         self._note(rollout)
         self.profile.lap("adapter")
         losses = agent.learner.update(rollout, agent.steps / self.total)
         agent.steps += horizon * n
+        self.t, self.noise, self.settled = 0, self.noise[:0], True
+        add(losses, sums)
+        self.updates += 1
         self.profile.lap("update")
-        return obs, losses, 1
+
+    # ---- what a checkpoint keeps
+
+    def state(self) -> Arrays:
+        """The rollout that is being collected, and what its episodes have come to."""
+        parts = {"noise": self.noise, "totals": self.totals, **self.collection.rows(self.t)}
+        return {f"rollout.{name}": part.cpu().numpy() for name, part in parts.items() if len(part)}
+
+    def load_state(self, arrays: Arrays, fresh: NDArray[np.bool_]) -> None:
+        """Takes it back; where the episodes could not be gone on with (N,), none of it.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: arrays that are of another run.
+        """
+        if fresh.any():  # they are one environment: it goes on as a whole or not at all
+            return
+        kept = {name: torch.from_numpy(np.array(x)).to(self.env.device) for name, x in arrays.items()}
+        self.totals.copy_(kept["rollout.totals"])
+        if "rollout.noise" in kept:
+            self.noise = kept["rollout.noise"]
+            self.t = len(kept["rollout.obs"]) if "rollout.obs" in kept else 0
+            self.collection.fill({name.removeprefix("rollout."): x for name, x in kept.items()}, self.t)
 
     def _note(self, rollout: Rollout) -> None:
         """Fetches the episodes that ended."""
@@ -157,8 +207,9 @@ class DeviceIterations:
         self.totals = totals[-1] * goes_on[-1]
         where = (rollout.lam == 0).nonzero()
         ended = totals[where[:, 0], :, where[:, 1]]
-        rows = torch.cat([where[:, 1:].double(), ended], 1).tolist()
-        self.episodes += [Episode(int(env), -1, ret, int(length)) for env, ret, length in rows]
+        stopped = self.collection.terminated[where[:, 0], where[:, 1]].double().unsqueeze(1)
+        rows = torch.cat([where[:, 1:].double(), ended, stopped], 1).tolist()
+        self.episodes += [Episode(int(env), -1, ret, int(length), bool(stop)) for env, ret, length, stop in rows]
 
     def _check(self, rollout: Rollout) -> None:
         """Raises UsageError unless all is finite; which number it is, is looked for only then."""

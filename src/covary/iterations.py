@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covary.agent import Agent
-from covary.envs.adapter import Adapter
+from covary.envs.adapter import LAM, Adapter
 from covary.errors import UsageError
 from covary.profile import Profile
 from covary.types import Rollout
 
 Floats: TypeAlias = NDArray[np.float32]
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 Losses: TypeAlias = dict[str, Any]  # scalars by name, summed over updates
 
 
@@ -27,6 +29,11 @@ class Iterations:
     """Runs iterations of an agent on the environments behind an adapter.
 
     A rollout is collected into memory that is used again for the next one.
+
+    Attributes:
+        obs: (N, O) where the next step starts.
+        updates: how many there were since it was set to 0.
+        before_last: called before a last rollout that is shorter than the others is learned from.
     """
 
     def __init__(self, agent: Agent, adapter: Adapter, total: int, stop: Stop, profile: Profile) -> None:
@@ -40,61 +47,131 @@ class Iterations:
                 given=f"{adapter.n}; started with {agent.config.n_envs}",
             )
         t, n, o = agent.learner.horizon, adapter.n, adapter.encode.size
-        self.obs, self.next_obs = np.empty((2, t, n, o), np.float32)
+        self.obs: Floats = np.zeros((n, o), np.float32)
+        self.updates = 0
+        self.before_last: Callable[[], None] = lambda: None
+        # the rollout: what was seen, where it led, and the tables of its steps
+        self.seen, self.led = np.empty((2, t, n, o), np.float32)
         self.tables = np.empty((t, *adapter.usual.shape), np.float32)
         self.latents: NDArray[Any] = np.empty(0)
+        self.noise: NDArray[Any] = np.empty(0)  # of all its steps
+        self.t = 0  # those that are collected
+        self._settled = adapter.steps  # steps of the adapter that are in the rollout or learned from
 
-    def __call__(self, obs: Floats, until: float) -> tuple[Floats, Losses, int]:
+    def __call__(self, until: float, sums: Losses) -> None:
         """One iteration; or as many as reach this number of steps, where each is short and runs on the fast path.
 
-        Returns the observations to go on from, losses summed over the updates, and how many these were.
+        Adds each update's losses to `sums`.
         """
-        return self._online(obs, until) if self.online else self._rollout(obs)
+        if self.online:
+            self._online(until, sums)
+        else:
+            self._rollout(sums)
 
-    def _rollout(self, obs: Floats) -> tuple[Floats, Losses, int]:
-        agent = self.agent
-        horizon = min(agent.learner.horizon, -(-(self.total - agent.steps) // self.adapter.n))
-        n = self.adapter.n
-        noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise(horizon, n)
+    def _rollout(self, sums: Losses) -> None:
+        agent, n, whole = self.agent, self.adapter.n, self.agent.learner.horizon
+        horizon = min(whole, -(-(self.total - agent.steps) // n))
+        if not len(self.noise):
+            self.noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise(whole, n)
         draw = agent.sample if agent.fast is None else agent.fast.act
-        for t in range(horizon):
+        while self.t < horizon:
             if self.stop.signal is not None:
-                return obs, {}, 0
-            latent, action = draw(obs, noise[t])
+                return
+            t = self.t
+            latent, action = draw(self.obs, self.noise[t])
             self.profile.lap("inference")
             step = self.adapter.step(action)
-            if len(self.latents) < horizon:
-                self.latents = np.empty((horizon, *latent.shape), latent.dtype)
-            self.obs[t], self.latents[t], self.tables[t], self.next_obs[t] = obs, latent, step.table, step.next_obs
-            obs = step.obs
+            if len(self.latents) < whole:
+                self.latents = np.empty((whole, *latent.shape), latent.dtype)
+            self.seen[t], self.latents[t], self.tables[t], self.led[t] = self.obs, latent, step.table, step.next_obs
+            self.obs = step.obs
+            self.t, self._settled = t + 1, self.adapter.steps
             self.profile.lap("adapter")
+        if horizon < whole:
+            self.before_last()
 
         def tensor(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array[:horizon]).to(agent.device)
 
         reward, discount, lam, valid, _ = tensor(self.tables).unbind(1)
-        rollout = Rollout(tensor(self.obs), tensor(self.latents), reward, discount, lam, valid, tensor(self.next_obs))
+        rollout = Rollout(tensor(self.seen), tensor(self.latents), reward, discount, lam, valid, tensor(self.led))
+        self._settled = -1
         losses = agent.learner.update(rollout, agent.steps / self.total)
         agent.steps += int(rollout.valid.sum())
+        self.t, self.noise, self._settled = 0, self.noise[:0], self.adapter.steps
+        add(losses, sums)
+        self.updates += bool(losses)
         self.profile.lap("update")
-        return obs, losses, int(bool(losses))
 
-    def _online(self, obs: Floats, until: float) -> tuple[Floats, Losses, int]:
+    def _online(self, until: float, sums: Losses) -> None:
         """A step and an update, again and again."""
         agent, adapter, stop, profile = self.agent, self.adapter, self.stop, self.profile
-        fast, n = agent.fast, adapter.n
+        fast, n, ahead = agent.fast, adapter.n, agent.ahead
         assert fast is not None
-        sums = np.zeros(3)
+        total = np.array([float(sums.get("actor_loss", 0.0)), float(sums.get("critic_loss", 0.0)), 0.0])
         adapter.trusting = True  # the kernel looks at every number before it learns from it
-        while agent.steps < until and stop.signal is None:
-            latent, action = fast.act(obs, agent.next_noise(n))
-            profile.lap("inference")
-            step = adapter.step(action)
-            profile.lap("adapter")
-            if not fast.learn(obs, latent, step.table, step.next_obs, sums):
-                adapter.complain(step)
-            agent.steps += n if adapter.always else int(step.valid.sum())
-            obs = step.obs
-            profile.lap("update")
-        actor_loss, critic_loss, updates = sums.tolist()
-        return obs, {"actor_loss": actor_loss, "critic_loss": critic_loss} if updates else {}, int(updates)
+        try:
+            while agent.steps < until and stop.signal is None:
+                ahead, obs = agent.ahead, self.obs
+                latent, action = fast.act(obs, agent.next_noise(n))
+                profile.lap("inference")
+                step = adapter.step(action)
+                profile.lap("adapter")
+                if not fast.learn(obs, latent, step.table, step.next_obs, total):
+                    adapter.refuse(step)
+                agent.steps += n if adapter.always else int(step.valid.sum())
+                self.obs, self._settled = step.obs, adapter.steps
+                profile.lap("update")
+        except BaseException:
+            if self.settled:  # the step has not happened: its noise is still to be used
+                agent.ahead = ahead
+            raise
+        finally:
+            if updates := int(total[2]):
+                self.updates += updates
+                sums["actor_loss"], sums["critic_loss"] = float(total[0]), float(total[1])
+
+    # ---- what a checkpoint keeps
+
+    @property
+    def settled(self) -> bool:
+        """Whether every step of the environments is in the rollout or learned from, and no update is half done."""
+        return self._settled == self.adapter.steps
+
+    def state(self) -> Arrays:
+        """The rollout that is being collected."""
+        if not len(self.noise):
+            return {}
+        parts = {"seen": self.seen, "led": self.led, "tables": self.tables, "latents": self.latents}
+        return {f"rollout.{name}": part[: self.t] for name, part in parts.items() if self.t} | {
+            "rollout.noise": self.noise
+        }
+
+    def load_state(self, arrays: Arrays, fresh: NDArray[np.bool_]) -> None:
+        """Takes it back; the episodes of `fresh` environments (N,) could not be gone on with, and are cut there.
+
+        Raises:
+            KeyError, ValueError: arrays that are of another run.
+        """
+        self._settled = self.adapter.steps
+        if "rollout.noise" not in arrays:
+            return
+        self.noise = np.array(arrays["rollout.noise"])
+        t = self.t = len(arrays["rollout.seen"]) if "rollout.seen" in arrays else 0
+        if not t <= len(self.noise) or len(self.noise) != self.agent.learner.horizon:
+            raise ValueError(f"noise of {len(self.noise)} steps")
+        if not t:
+            return
+        latents = arrays["rollout.latents"]
+        self.latents = np.empty((len(self.noise), *latents.shape[1:]), latents.dtype)
+        for name, part in (("seen", self.seen), ("led", self.led), ("tables", self.tables), ("latents", self.latents)):
+            if arrays[f"rollout.{name}"].shape != part[:t].shape:
+                raise ValueError(f"{name} of shape {arrays[f'rollout.{name}'].shape}")
+            part[:t] = arrays[f"rollout.{name}"]
+        self.tables[t - 1, LAM, fresh] = 0.0
+
+
+def add(losses: Losses, sums: Losses) -> None:
+    """Adds each of the losses to its sum."""
+    for name, value in losses.items():
+        sums[name] = sums[name] + value if name in sums else value

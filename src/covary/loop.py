@@ -7,27 +7,24 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from covary import fast, plots
+from covary import fast, plots, snapshot
 from covary.agent import Agent
 from covary.device import DeviceIterations, advice, tensors_behind
-from covary.envs.adapter import Adapter, Episode, episode_seed
+from covary.envs.adapter import Adapter, episode_seed
 from covary.envs.sources import Source
 from covary.errors import UsageError
 from covary.evaluation import evaluate
-from covary.iterations import Iterations, Losses
+from covary.iterations import Iterations
 from covary.nets import threads_of_torch
-from covary.policies import mean_entropy
 from covary.profile import Profile
 from covary.progress import Progress
+from covary.report import Report, diverged
 from covary.runs import Run
 from covary.settings import Settings
 
@@ -43,14 +40,16 @@ def run_training(
     run: Run,
     progress: Progress,
     threads: int = 1,
-    started: list[int] | None = None,
+    taken: tuple[Any, dict[str, Any]] | None = None,
 ) -> Agent:
-    """The loop, with everything around it that must happen whatever happens in it."""
+    """The loop, with everything around it that must happen whatever happens in it.
+
+    taken: what a checkpoint holds, to go on from.
+    """
     profile = Profile(settings.run.profile)
     seed = settings.run.seed
     adapter = Adapter(venv, lambda i, k: episode_seed(seed, i, k), settings.config.gamma)
-    if started is not None and len(started) == adapter.n:
-        adapter.started[:] = started
+    adapter.restart_workers, adapter.say = settings.run.restart_workers, progress.say
     profile.watch(adapter)
     if adapter.self_resetting:
         progress.say(
@@ -59,21 +58,18 @@ def run_training(
     if (tensors := tensors_behind(adapter)) is not None and (hint := advice(agent, tensors)):
         progress.say(hint)
     stop, first = _Stop(), agent.steps
+    loop = _Loop(agent, adapter, source, settings, run, progress, stop, profile)
     try:
         with stop.watched(), threads_of_torch(threads):
             try:
-                _loop(agent, adapter, source, settings, run, progress, stop, profile)
+                loop.begin(taken)
+                loop.go()
             except KeyboardInterrupt:
                 if stop.signal is None:
                     raise  # the second Ctrl-C; the first, during an evaluation, ends like any other stop
+            loop.close()
     except BaseException as error:
-        if agent.steps > 0 or run.checkpoints():
-            progress.close()
-            try:
-                _save(agent, adapter, run)
-                progress.say(f"saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
-            except UsageError as other:
-                progress.say(f"step {agent.steps:,} is not saved. {other}")
+        loop.rescue()
         if stop.signal is not None and isinstance(error, UsageError):  # the signal reached worker processes as well
             raise SystemExit(128 + stop.signal) from error
         raise
@@ -81,7 +77,6 @@ def run_training(
         progress.close()
         fast.detach(agent)  # whoever gets the agent finds nothing in it that he did not know
         agent.learner.lap = None
-    _save(agent, adapter, run)
     if profile.on:
         run.write("profile", profile.record(agent.steps - first))
         progress.say(profile.table(agent.steps - first))
@@ -95,53 +90,122 @@ def run_training(
     return agent
 
 
-def _loop(
-    agent: Agent,
-    adapter: Adapter,
-    source: Source,
-    settings: Settings,
-    run: Run,
-    progress: Progress,
-    stop: _Stop,
-    profile: Profile,
-) -> None:
-    total, options = settings.run.steps, settings.run
-    save_every = options.save_every or max(total // 10, 1)
-    report = _Report(run, progress)
-    next_save, next_eval = _next(agent.steps, save_every), _next(agent.steps, options.eval_every)
-    best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
-    tensors = tensors_behind(adapter)
-    kind = Iterations if tensors is None or agent.learner.online else DeviceIterations
-    iterate: Any = kind(agent, adapter, total, stop, profile)
-    obs = adapter.reset()
-    profile.lap("start-up")
-    while agent.steps < total and stop.signal is None:
-        obs, losses, updates = iterate(obs, min(total, next_save, next_eval, report.step + LOG_EVERY))
-        report.add(losses, updates, adapter.episodes)
+class _Loop:
+    """Iterations, and what is due between two of them."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        adapter: Adapter,
+        source: Source,
+        settings: Settings,
+        run: Run,
+        progress: Progress,
+        stop: _Stop,
+        profile: Profile,
+    ) -> None:
+        self.agent, self.adapter, self.source, self.options = agent, adapter, source, settings.run
+        self.run, self.progress, self.stop, self.profile = run, progress, stop, profile
+        tensors = tensors_behind(adapter)
+        kind = Iterations if tensors is None or agent.learner.online else DeviceIterations
+        self.iterate: Any = kind(agent, adapter, self.options.steps, stop, profile)
+        self.report = Report(run, progress)
+        self.save_every = self.options.save_every or max(self.options.steps // 10, 1)
+        self.next_eval = _next(agent.steps, self.options.eval_every)
+        self.next_save = _next(agent.steps, self.save_every)
+        self.best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
+        self.begun = False
+        self.whole: int | None = None  # steps before the last rollout, where that is shorter than the others
+        self.iterate.before_last = self.before_last
+
+    def begin(self, snapshot_taken: tuple[Any, dict[str, Any]] | None) -> None:
+        """Starts the episodes, or goes on with those of a checkpoint."""
+        agent, adapter = self.agent, self.adapter
+        if snapshot_taken is not None and "run" in snapshot_taken[1]:
+            snapshot.put_back(*snapshot_taken, agent, adapter, self.iterate, self.report, self.progress.say)
+            self.next_eval = _next(self.report.step, self.options.eval_every)
+        else:
+            if snapshot_taken is not None:  # of the first format, which did not say where the environments stood
+                started = snapshot_taken[1].get("episodes_started", ())
+                if len(started) == adapter.n:
+                    adapter.started[:] = started
+                self.progress.say("this checkpoint is of an earlier version: its episodes start anew")
+            self.iterate.obs = adapter.reset()
+        self.begun = True
+        self.profile.lap("start-up")
+
+    def go(self) -> None:
+        """Until the run is over or stopped."""
+        agent, report, total = self.agent, self.report, self.options.steps
+        while True:
+            self._between()
+            if agent.steps >= total or self.stop.signal is not None:
+                return
+            until = min(total, self.next_save, self.next_eval, report.step + LOG_EVERY)
+            try:
+                self.iterate(until, report.sums)
+            finally:
+                report.add(self.iterate.updates, self.adapter.episodes)
+                self.iterate.updates = 0
+
+    def _between(self) -> None:
+        """What is due: an evaluation, a line of metrics, a checkpoint."""
+        agent, report = self.agent, self.report
         evaluated = {}
-        if agent.steps >= next_eval:
-            next_eval = _next(agent.steps, options.eval_every)
-            score = float(
-                evaluate(
-                    agent,
-                    source,
-                    options.eval_episodes,
-                    seed=_SELECTION + options.seed,
-                    stopped=lambda: stop.signal is not None,
-                ).returns.mean()
-            )
-            evaluated = {"eval_return": score}
-            if score > best:
-                best = score
-                run.save(agent.steps, *_state(agent, adapter), best=True)
-        if agent.steps - report.step >= LOG_EVERY or agent.steps >= total or evaluated:
-            report.write(agent, obs, evaluated)
-        if agent.steps >= next_save:
-            next_save = _next(agent.steps, save_every)
-            _save(agent, adapter, run)
-        profile.lap("logging")
-    if stop.signal is not None and agent.steps > report.step:
-        report.write(agent, obs, {})  # what ended since the last line is not lost
+        if agent.steps >= self.next_eval:
+            evaluated = {"eval_return": self._evaluate()}
+            self.next_eval = _next(agent.steps, self.options.eval_every)
+        if agent.steps - report.step >= LOG_EVERY or evaluated:
+            report.write(agent, self.iterate.obs, evaluated)
+        if agent.steps >= self.next_save:
+            self.next_save = _next(agent.steps, self.save_every)
+            self.save()
+        self.profile.lap("logging")
+
+    def _evaluate(self) -> float:
+        options, stop = self.options, self.stop
+        seed = _SELECTION + options.seed
+        found = evaluate(
+            self.agent, self.source, options.eval_episodes, seed=seed, stopped=lambda: stop.signal is not None
+        )
+        score = float(found.returns.mean())
+        if score > self.best:
+            self.best = score
+            self.run.save(self.agent.steps, *self.agent.state(), best=True)
+        return score
+
+    def save(self) -> None:
+        """A checkpoint. Raises UsageError where it holds what is not finite, or cannot be written."""
+        arrays, meta = snapshot.take(self.agent, self.adapter, self.iterate, self.report)
+        if bad := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
+            raise diverged(bad, self.agent.steps)  # what is on the disk stays good
+        meta["run"]["whole"] = self.whole
+        self.run.save(self.agent.steps, arrays, meta)
+
+    def before_last(self) -> None:
+        """A run that is extended goes on from before its last, shorter rollout was learned from."""
+        self.save()
+        self.whole = self.agent.steps
+
+    def close(self) -> None:
+        """The last line and the last checkpoint."""
+        self.report.close(self.agent, self.iterate.obs)
+        self.save()
+
+    def rescue(self) -> None:
+        """Saves what there is, whatever happened."""
+        agent, say = self.agent, self.progress.say
+        self.progress.close()
+        if not self.begun or (agent.steps == 0 and not self.run.checkpoints()):
+            return
+        if not self.iterate.settled:
+            say(f"stopped in the middle of an update: go on from the last checkpoint of {self.run.path}")
+            return
+        try:
+            self.close()
+            say(f"saved at step {agent.steps:,}; go on with: covary train --resume {self.run.path}")
+        except Exception as other:  # what went wrong first is what the user shall see
+            say(f"step {agent.steps:,} is not saved. {other}")
 
 
 def _next(step: int, every: int) -> float:
@@ -182,73 +246,3 @@ class _Stop:
         finally:
             for s, handler in before.items():
                 signal.signal(s, handler)
-
-
-class _Report:
-    """Gathers what an interval brought and writes it as one line."""
-
-    def __init__(self, run: Run, progress: Progress) -> None:
-        self.run, self.progress = run, progress
-        self.step, self.count, self.episodes = progress.start, 0, 0
-        self.sums: Losses = {}
-        self.finished: list[Episode] = []
-        self.began = time.perf_counter()
-        for line in run.lines():
-            self.episodes = int(line.get("episodes", 0))
-
-    def add(self, losses: Losses, updates: int, episodes: list[Episode]) -> None:
-        """losses: summed over this many updates."""
-        self.count += updates
-        for name, value in losses.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.finished += episodes
-        episodes.clear()
-
-    def write(self, agent: Agent, obs: Any, extra: dict[str, float]) -> None:
-        self.episodes += len(self.finished)
-        record: dict[str, Any] = {"step": agent.steps, "episodes": self.episodes}
-        record["return"] = float(np.mean([e.ret for e in self.finished])) if self.finished else None
-        record["length"] = float(np.mean([e.length for e in self.finished])) if self.finished else None
-        record |= {name: float(total) / self.count for name, total in self.sums.items()}
-        record |= _spread(agent, obs) | extra
-        self.run.append("metrics", record)
-        rate = self.progress.update(agent.steps, record)
-        seconds = time.perf_counter() - self.began
-        self.run.append(
-            "timing", {"step": agent.steps, "seconds": seconds, "time": time.time(), "steps_per_second": rate}
-        )
-        self.step, self.count, self.sums, self.finished = agent.steps, 0, {}, []
-        if bad := [name for name, value in record.items() if isinstance(value, float) and not np.isfinite(value)]:
-            raise _diverged(bad, agent.steps)
-
-
-@torch.no_grad()
-def _spread(agent: Agent, obs: Any) -> dict[str, float]:
-    """Entropy of the policy at the present observations and, for Gaussian ones, the latent's standard deviation."""
-    density = agent.policy(torch.as_tensor(obs, device=agent.device))
-    generator = torch.Generator(agent.device).manual_seed(agent.steps)
-    spread = {"entropy": float(mean_entropy(density, generator))}
-    if hasattr(density, "scale"):
-        spread["latent_std"] = float(density.scale.mean())
-    return spread
-
-
-def _state(agent: Agent, adapter: Adapter) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    arrays, meta = agent.state()
-    return arrays, meta | {"episodes_started": adapter.started.tolist()}
-
-
-def _save(agent: Agent, adapter: Adapter, run: Run) -> None:
-    arrays, meta = _state(agent, adapter)
-    if bad := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
-        raise _diverged(bad, agent.steps)  # what is on the disk stays good
-    run.save(agent.steps, arrays, meta)
-
-
-def _diverged(names: list[str], step: int) -> UsageError:
-    return UsageError(
-        "Training must stay finite.",
-        given=f"{', '.join(names[:3])} at step {step:,}",
-        cause="a learning rate that is too high, or rewards of a very large scale",
-        fix="a learning rate ten times lower; the checkpoints before this step are good",
-    )

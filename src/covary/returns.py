@@ -7,6 +7,7 @@ reason, so that nothing crosses a reset and a truncated episode bootstraps from 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -66,12 +67,21 @@ class ReturnScale:
             self.running[:] = count, mean + delta * n / count, m2
         return (reward * self.scale).clamp(-self.CLIP, self.CLIP)
 
-    def state(self) -> dict[str, float]:
-        return dict(zip(("count", "mean", "m2"), self.running.tolist(), strict=True))
+    def state(self) -> dict[str, Any]:
+        """As JSON keeps it, to the bit."""
+        numbers = dict(zip(("count", "mean", "m2"), self.running.tolist(), strict=True))
+        return {**numbers, "carry": self.carry.tolist()}
 
-    def load_state(self, state: dict[str, float]) -> None:
-        """Episodes start afresh."""
-        self.running[:], self.carry[:] = [float(state[k]) for k in ("count", "mean", "m2")], 0.0
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Raises ValueError where it is of another number of environments. The first runs kept no `carry`."""
+        carry = np.array(state.get("carry", np.zeros_like(self.carry)), np.float64)
+        if carry.shape != self.carry.shape:
+            raise ValueError(f"the returns of {len(carry)} environments, not {len(self.carry)}")
+        self.running[:], self.carry[:] = [float(state[k]) for k in ("count", "mean", "m2")], carry
+
+    def start_anew(self, environments: Any) -> None:
+        """These environments have begun an episode."""
+        self.carry[environments] = 0.0
 
     @property
     def scale(self) -> float:

@@ -46,6 +46,8 @@ class RunOptions:
     """kernels in place of PyTorch's operations wherever they know the networks, the policy and the device"""
     profile: bool = False
     """print where the time went, and write it to the run's profile.json"""
+    restart_workers: bool = False
+    """whether a process of environments that dies is followed by another, which replays their episodes' actions"""
     init_from: str | None = None
     """a run or checkpoint to start from: the same mean and the same spread, under this run's covariance"""
 
@@ -56,7 +58,7 @@ class RunOptions:
         check_choice("preset", self.preset, ("auto", "none"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_choice("vectorization", self.vectorization, ("auto", "sync", "async", "tensors"))
-        for name in ("fast", "profile"):
+        for name in ("fast", "profile", "restart_workers"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UsageError(f"{name} is True or False.", given=repr(value))
         check_sizes("steps", (self.steps,))

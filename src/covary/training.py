@@ -183,7 +183,6 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
     venv, processes = environments(source, settings.config.n_envs, settings.run, before, _device(settings, torso))
     try:
         agent = make_agent(venv, settings, torso)
-        started = None
         if checkpoint is not None:
             try:
                 trained = (from_json(meta["observation_space"]), from_json(meta["action_space"]))
@@ -191,20 +190,28 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
                 raise UsageError("agent.json must describe an agent.", given=f"{checkpoint}: no {error}") from error
             check_spaces(*trained, venv)
             agent.restore(arrays, meta)
-            started = meta.get("episodes_started")
         elif settings.run.init_from is not None:
             agent.start_from(load(settings.run.init_from, torso=torso))
+        taken = (arrays, meta) if checkpoint is not None else None
         chosen = choose(agent, settings.run.fast, before)._replace(processes=processes)
         run.config |= {"steps": settings.run.steps, "chosen": chosen._asdict()}
         run.write_config()
-        run.cut_back(agent.steps)
+        run.cut_back(_logged(meta) if checkpoint is not None else 0)
         progress = Progress(settings.run.steps, agent.steps, quiet=quiet)
         progress.say(f"going on with {path} at step {agent.steps:,}")
         progress.say(chosen.line())
-        return run_training(agent, source, venv, settings, run, progress, chosen.threads, started)
+        return run_training(agent, source, venv, settings, run, progress, chosen.threads, taken)
     finally:
         if not source.single and source.vector is None:
             venv.close()
+
+
+def _logged(meta: dict[str, Any]) -> int:
+    """The step of the last line of metrics that a checkpoint knows of; what came after will be logged again."""
+    try:
+        return int(meta["run"]["report"]["step"] if "run" in meta else meta["steps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError("agent.json must say what was logged.", given=f"{type(error).__name__}: {error}") from error
 
 
 def _preset_name(source: Source) -> str:
@@ -243,7 +250,7 @@ def _settings_of(run: Run) -> Settings:
     """Raises UsageError where config.json lacks something or holds what no run can have."""
     c = run.config
     try:
-        later = {"fast", "profile"}  # options that the first runs did not have
+        later = {"fast", "profile", "restart_workers"}  # options that the first runs did not have
         names = [name for name in RunOptions.__dataclass_fields__ if name in c or name not in later]
         return Settings(
             RunOptions(**{name: c[name] for name in names}),

@@ -16,9 +16,10 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from covary.envs.faults import EnvironmentFault
+from covary.envs.rebuilding import History, Place, Rebuilt
 from covary.envs.spaces import Decoder, Encoder
 from covary.envs.vectors import InProcess
-from covary.envs.workers import Workers
+from covary.envs.workers import WorkerLost, Workers
 from covary.errors import UsageError
 
 REWARD, DISCOUNT, LAM, VALID, SPARE = range(5)
@@ -53,12 +54,13 @@ class Step(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """A finished episode: its undiscounted return and its number of steps."""
+    """A finished episode: its undiscounted return, its number of steps, and whether the world stopped."""
 
     env: int
     number: int
     ret: float
     length: int
+    terminated: bool
 
 
 def episode_seed(run_seed: int, env: int, episode: int) -> int:
@@ -82,6 +84,9 @@ class Adapter:
         envs: the environments themselves where they are stepped one by one, else None.
         usual: the table of a step in which nothing ends.
         trusting: whether somebody else sees to it that what the environments give is finite.
+        history: the actions of each environment since its episode began.
+        restart_workers: whether a process that is lost is followed by another.
+        say: tells the user what happened.
         always: whether every step happens: no environment resets itself on a step of its own.
     """
 
@@ -92,7 +97,8 @@ class Adapter:
         gamma: float = 1.0,
         wanted: tuple[str, ...] = (),
     ) -> None:
-        self.venv, self.seed_of, self.gamma, self.wanted = venv, seed_of, gamma, wanted
+        self.venv = self.native = venv  # a profile may look at the first
+        self.seed_of, self.gamma, self.wanted = seed_of, gamma, wanted
         self.mode = AutoresetMode(venv.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.n = venv.num_envs
         self.encode = Encoder(venv.single_observation_space)
@@ -100,6 +106,9 @@ class Adapter:
         self.started = np.zeros(self.n, np.int64)
         self.episodes: list[Episode] = []
         self.steps = 0  # vector steps so far, for messages
+        self.history = History(self.n)
+        self._over: Any = ()  # the environments whose episode ended in the latest step, where they are reset here
+        self._before: tuple[Any, ...] = ()  # what the latest step changed, as it was
         self._phantom = np.zeros(self.n, bool)
         self._action: NDArray[Any] = np.zeros(0)  # the latest, for messages
         self._return: Any = np.zeros(self.n)  # lists where environments are stepped one by one
@@ -107,7 +116,9 @@ class Adapter:
         self.usual = np.zeros((5, self.n), np.float32)
         self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
         self.workers = venv if isinstance(venv, Workers) else None
-        self.trusting = False
+        self.trusting = self.restart_workers = False
+        self.say: Callable[[str], None] = lambda text: None
+        self._shown: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # what environments in processes showed last
         self.always = self.mode is not AutoresetMode.NEXT_STEP
         self.envs: Any = venv.envs if isinstance(venv, InProcess) else None
         if self.envs is not None:
@@ -127,15 +138,17 @@ class Adapter:
     def reset(self) -> NDArray[np.float32]:
         """Starts an episode in every environment. (N, O)"""
         self._phantom[:] = False
+        self.history.restart(slice(None))
         for i in range(self.n):
             self._return[i], self._length[i] = 0.0, 0
         seeds = self._seeds(np.ones(self.n, bool))
         if self.workers is not None:
             t = self.workers.table
             t.seeds[:] = seeds
-            self.workers.reset_all()
+            self._despite_losses(self.workers, self.workers.reset_all)
             t.seeds[:] = [self.seed_of(i, int(self.started[i])) for i in range(self.n)]  # of the episodes after these
-            return self._checked(self.encode(t.first), "observation", "reset")
+            self._shown = self._checked(self.encode(t.first), "observation", "reset")
+            return self._shown
         # one that resets itself may take nothing but the one number that VectorEnv.reset speaks of
         if getattr(self.venv, "seeded", False):  # when it was made, and never again
             obs, _ = self.venv.reset()
@@ -149,19 +162,41 @@ class Adapter:
         return seeds
 
     def step(self, action: NDArray[Any]) -> Step:
-        """action: (N, D) or (N,) as the policy gave it."""
+        """action: (N, D) or (N,) as the policy gave it. Where it raises, the step has not happened."""
         self._action = action
         self.steps += 1
-        if self.envs is not None:
-            return self._step_each(action)
-        return self._step_all(action) if self.workers is None else self._step_shared(action, self.workers)
+        self._over = ()
+        self._before = self._return.copy(), self._length.copy(), self.started.copy(), len(self.episodes)
+        try:
+            if self.envs is not None:
+                step = self._step_each(action)
+            else:
+                step = self._step_all(action) if self.workers is None else self._step_shared(action, self.workers)
+        except BaseException:
+            self._take_back()
+            raise
+        self.history.add(action)
+        if len(self._over):
+            self.history.restart(self._over)
+        return step
+
+    def _take_back(self) -> None:
+        self._return, self._length, self.started, known = self._before
+        self.steps -= 1
+        del self.episodes[known:]
+
+    def refuse(self, step: Step) -> None:
+        """Says which number is not finite in the latest step, which was taken on trust and has not happened then."""
+        self._take_back()
+        self.history.end -= 1
+        self.complain(step)
 
     def _step_each(self, action: NDArray[Any]) -> Step:
         """A step of environments in this process: straight into the arrays that the learner reads."""
         table = self.usual.copy()
         reward = table[REWARD]
         raw = np.empty(self._raw_shape, self._raw_dtype)
-        returns, lengths, ended, infos = self._return, self._length, [], []
+        returns, lengths, ended, stopped, infos = self._return, self._length, [], [], []
         for i, (env, one) in enumerate(zip(self.envs, self.decode(action), strict=True)):
             obs, r, terminated, truncated, info = env.step(one)
             raw[i] = obs
@@ -172,6 +207,7 @@ class Adapter:
                 ended.append(i)
                 table[LAM, i] = 0.0
                 if terminated:
+                    stopped.append(i)
                     table[DISCOUNT, i] = 0.0
             if self.wanted:
                 infos.append(info)
@@ -180,9 +216,9 @@ class Adapter:
         if not looked_at and not math.isfinite(float(np.add.reduce(next_obs, None)) + float(np.add.reduce(reward))):
             self.complain(Step(table, next_obs, obs, {}))
         if ended:
-            obs = next_obs.copy()
+            obs, self._over = next_obs.copy(), ended
             for i in ended:
-                self._note(i, int(self.started[i]) - 1)
+                self._note(i, int(self.started[i]) - 1, i in stopped)
                 first, _ = self.envs[i].reset(seed=self.seed_of(i, int(self.started[i])))
                 self.started[i] += 1
                 obs[i] = self._checked(self.encode(np.asarray(first)[None]), "observation", "reset", [i])
@@ -192,7 +228,7 @@ class Adapter:
         """The same over several processes."""
         t = workers.table
         t.actions[:] = self.decode(action)
-        workers.step_all()
+        self._despite_losses(workers, workers.step_all)
         next_obs = obs = self._checked(self.encode(t.obs), "observation", "step")
         table = self.usual.copy()
         table[REWARD] = self._checked(t.reward.astype(np.float32), "reward", "step")
@@ -203,13 +239,52 @@ class Adapter:
         if ended.any():
             table[LAM, ended] = 0.0
             obs = next_obs.copy()
-            where = np.flatnonzero(ended)
+            where = self._over = np.flatnonzero(ended)
             for i in where:
-                self._note(int(i), int(self.started[i]) - 1)
+                self._note(int(i), int(self.started[i]) - 1, bool(t.terminated[i]))
                 self.started[i] += 1
                 t.seeds[i] = self.seed_of(int(i), int(self.started[i]))
             obs[where] = self._checked(self.encode(t.first[where]), "observation", "reset", where)
+        self._shown = obs
         return Step(table, next_obs, obs, {})
+
+    def _despite_losses(self, workers: Workers, do: Callable[[], None]) -> None:
+        """Where a process ends meanwhile and another shall follow it, that one puts its environments where they were
+        and does what was to be done."""
+        try:
+            do()
+        except WorkerLost as lost:
+            if not self.restart_workers:
+                raise
+            numbers = [i for share in lost.shares for i in workers.shares[share]] if lost.stepping else []
+            for i, each in workers.start_again(lost, {i: self.place(i) for i in numbers}).items():
+                if trouble := self.trouble(i, each, self._shown[i]):
+                    raise EnvironmentFault(
+                        "Environments of a process that is started again must be where they were.",
+                        given=f"environment {i}: {trouble}",
+                        cause="it is not decided by its seed and its actions",
+                        fix="go on from the last checkpoint with --resume, where it will start a new episode",
+                    ) from lost
+            workers.again(lost)
+            given = str(lost).split("given: ")[1].splitlines()[0]
+            self.say(f"{given}; another took its place, and its environments are where they were")
+
+    def place(self, i: int) -> Place:
+        """Where environment i stands in its episode, as far as its actions tell."""
+        actions = self.history.of(i)
+        decoded = actions if actions is None or not len(actions) else self.decode(actions)
+        return Place(self.seed_of(i, int(self.started[i]) - 1), decoded, None)
+
+    def trouble(self, i: int, each: Rebuilt, obs: NDArray[np.float32], ret: float | None = None) -> str:
+        """Why environment i, rebuilt, is not where it showed obs (O,) and had collected this return; empty if it is."""
+        if each.trouble or each.obs is None:
+            return each.trouble
+        shown = self.encode(np.asarray(each.obs)[None])[0]
+        if not np.array_equal(shown, obs):
+            k = int(np.flatnonzero(shown != obs)[0])
+            return f"replayed, it shows {shown[k]:.7g} in observation[{k}] and not {obs[k]:.7g}"
+        wanted = self._return[i] if ret is None else ret
+        return "" if each.ret == wanted else f"replayed, its return so far is {each.ret:.7g} and not {wanted:.7g}"
 
     def complain(self, step: Step) -> None:
         """Says which number of a step is not finite, if any."""
@@ -256,23 +331,23 @@ class Adapter:
         self._length += ~self._phantom
         next_obs = obs
         if ended.any():
-            next_obs, obs = self._finish(obs, ended, info)
+            next_obs, obs = self._finish(obs, ended, np.asarray(terminated, bool), info)
         elif self.mode is AutoresetMode.NEXT_STEP:
             self._phantom[:] = False
         return Step(table, next_obs, obs, info)
 
-    def _note(self, i: int, number: int) -> None:
+    def _note(self, i: int, number: int, terminated: bool) -> None:
         """An episode of environment i has ended."""
-        self.episodes.append(Episode(i, number, float(self._return[i]), int(self._length[i])))
+        self.episodes.append(Episode(i, number, float(self._return[i]), int(self._length[i]), terminated))
         self._return[i], self._length[i] = 0.0, 0
 
     def _finish(
-        self, obs: NDArray[np.float32], ended: NDArray[np.bool_], info: dict[str, Any]
+        self, obs: NDArray[np.float32], ended: NDArray[np.bool_], terminated: NDArray[np.bool_], info: dict[str, Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Notes the episodes that ended; where each really ended, and where the next one starts."""
         for i in np.flatnonzero(ended):
             number = int(self.started[i]) - 1 if not self.self_resetting else -1
-            self._note(int(i), number)
+            self._note(int(i), number, bool(terminated[i]))
         if self.mode is AutoresetMode.NEXT_STEP:
             self._phantom = ended.copy()  # the next step resets these and is none
             return obs, obs
@@ -282,6 +357,7 @@ class Adapter:
             last = info["final_obs"]
             final[where] = self.encode(np.stack([np.asarray(last[i]) for i in where]))
             return self._checked(final, "observation", "step"), obs
+        self._over = np.flatnonzero(ended)
         raw, _ = self.venv.reset(seed=self._seeds(ended), options={"reset_mask": ended})
         fresh = self._checked(self.encode(raw), "observation", "reset")
         return obs, np.where(ended[:, None], fresh, obs)

@@ -18,6 +18,9 @@ def direction(angles: Tensor) -> Tensor:
     return torch.stack((cos_elevation * cos_azimuth, cos_elevation * sin_azimuth, sin_elevation), -1)
 
 
+_STATE = ("count", "sun", "turn", "vectors")
+
+
 class HeliostatTensors:
     """N heliostats, a `covary.envs.tensors.TensorEnv`: observations (N, 9), actions (N, 2), rewards (N,).
 
@@ -96,3 +99,15 @@ class HeliostatTensors:
         self._count = count.masked_fill(over, 0)
         self._vectors = obs[:, :6]
         return TensorStep(obs, reward, self._never, over, next_obs)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that its next steps depend on."""
+        return {**{name: getattr(self, f"_{name}") for name in _STATE}, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes it back. Raises ValueError where it is of another number of mirrors."""
+        for name in _STATE:
+            if state[name].shape != getattr(self, f"_{name}").shape:
+                raise ValueError(f"{name} of shape {tuple(state[name].shape)} for {self.num_envs} mirrors")
+            setattr(self, f"_{name}", state[name].clone())
+        self.generator.set_state(state["generator"].cpu())

@@ -56,6 +56,25 @@ class Hosted(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return obs, reward, terminated, truncated, {"final_obs": last}
 
 
+class Lasting(Hosted):
+    """The same for an environment of tensors that has a `state_dict` of its own: a run can go on in the middle."""
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = self.tensors.state_dict()  # type: ignore[attr-defined]
+        return {name: x.cpu().numpy() if isinstance(x, Tensor) else x for name, x in state.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        device = self.tensors.device
+        tensors = {k: torch.from_numpy(v).to(device) if isinstance(v, np.ndarray) else v for k, v in state.items()}
+        self.tensors.load_state_dict(tensors)  # type: ignore[attr-defined]
+
+
+def host(tensors: TensorEnv) -> Hosted:
+    """The face that an environment of tensors gets."""
+    lasting = all(callable(getattr(tensors, name, None)) for name in ("state_dict", "load_state_dict"))
+    return Lasting(tensors) if lasting else Hosted(tensors)
+
+
 def check_step(env: TensorEnv, step: TensorStep) -> None:
     """Raises EnvironmentFault unless the tensors of a step are what `TensorStep` says. Waits for nothing."""
     if not isinstance(step, tuple) or len(step) != 5:

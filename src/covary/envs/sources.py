@@ -98,9 +98,9 @@ def resolve(env: Any) -> Source:
     if isinstance(env, VectorEnv):
         return Source(type(env).__name__, {"object": type(env).__name__}, None, vector=env)
     if isinstance(env, TensorEnv) and not isinstance(env, type):
-        from covary.envs.hosted import Hosted
+        from covary.envs.hosted import host
 
-        return Source(type(env).__name__, {"object": type(env).__name__}, None, vector=Hosted(env))
+        return Source(type(env).__name__, {"object": type(env).__name__}, None, vector=host(env))
     if isinstance(env, gymnasium.Env):
         spec = env.spec
         name = spec.id if spec else type(env.unwrapped).__name__

@@ -30,6 +30,8 @@ _REALS = frozenset((float, int, np.float64, np.float32))
 class Guarded(gymnasium.Wrapper):
     """Names what an environment did wrong: which one, in which call, and the line in its own code."""
 
+    holds_nothing = True  # that a checkpoint would have to keep
+
     def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
         super().__init__(env)
         self.index, self.calls = index, 0
@@ -133,9 +135,9 @@ def build(
         return source.vector
     if vectorization == "tensors" or (vectorization == "auto" and device.startswith("cuda")):
         if source.on_device is not None:
-            from covary.envs.hosted import Hosted
+            from covary.envs.hosted import host
 
-            return Hosted(source.on_device(n_envs, device))
+            return host(source.on_device(n_envs, device))
         if vectorization == "tensors":
             raise UsageError(
                 "vectorization tensors needs an environment that offers them.",

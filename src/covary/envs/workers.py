@@ -24,11 +24,12 @@ from gymnasium.vector.utils import CloudpickleWrapper, batch_space
 from numpy.typing import NDArray
 
 from covary.envs.faults import EnvironmentFault
+from covary.envs.rebuilding import Place, Rebuilt, rebuild, state_of
 from covary.envs.spaces import Encoder
 from covary.errors import UsageError
 
 Maker = Callable[[], gymnasium.Env[Any, Any]]
-_STEP, _RESET, _CLOSE, _DONE, _FAILED, _NAME = b"s", b"r", b"c", b"d", b"e", b"@"
+_STEP, _RESET, _CLOSE, _DONE, _FAILED, _NAME, _STATES, _REBUILD = b"s", b"r", b"c", b"d", b"e", b"@", b"t", b"b"
 
 
 # Seconds for which whoever waits stays awake: being woken takes as long as many an environment's step.
@@ -106,6 +107,15 @@ class Row:
         for i, env in enumerate(self.envs, self.start):
             self.table.first[i], _ = env.reset(seed=int(self.table.seeds[i]))
 
+    def states(self) -> list[list[Any] | None]:
+        """What each says of its own state."""
+        return [state_of(env) for env in self.envs]
+
+    def rebuild(self, places: dict[int, Place]) -> dict[int, Rebuilt]:
+        """Puts those of its environments that are named where they were."""
+        numbers = range(self.start, self.start + len(self.envs))
+        return {i: rebuild(self.envs[i - self.start], places[i]) for i in numbers if i in places}
+
 
 def distinct(envs: list[gymnasium.Env[Any, Any]]) -> list[gymnasium.Env[Any, Any]]:
     """Raises UsageError unless every environment is an object of its own."""
@@ -121,7 +131,8 @@ def distinct(envs: list[gymnasium.Env[Any, Any]]) -> list[gymnasium.Env[Any, Any
 
 def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[Connection]) -> None:
     """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; the first decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # these often reach the whole group; the first process decides
+        signal.signal(number, signal.SIG_IGN)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)  # a forked process has none of the others, and would wait for them for ever
     for other in others:  # a forked process holds its siblings' pipes, and would keep them open after their end
@@ -145,10 +156,15 @@ def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[
             if word in (_STEP, _RESET):
                 row.step() if word == _STEP else row.reset()
                 pipe.send_bytes(_DONE)
+                continue
+            if word == _REBUILD:
+                values: Any = row.rebuild(pipe.recv())
+            elif word == _STATES:
+                values = row.states()
             else:  # the name of an attribute
                 values = [env.get_wrapper_attr(word[1:].decode()) for env in row.envs]
-                pipe.send_bytes(_DONE)
-                pipe.send(values)
+            pipe.send_bytes(_DONE)
+            pipe.send(values)
         except Exception as error:
             told = error if isinstance(error, UsageError) else RuntimeError(f"{type(error).__name__}: {error}")
             try:
@@ -156,6 +172,22 @@ def _work(pipe: Connection, makers: Any, table: Table, start: int, others: list[
                 pipe.send(told)
             except OSError:  # nobody is there to be told
                 return
+
+
+def _sent(pipe: Connection, what: bytes) -> bool:
+    try:
+        pipe.send_bytes(what)
+    except OSError:
+        return False
+    return True
+
+
+class WorkerLost(EnvironmentFault):
+    """Some of the processes ended: `shares`, before they had done `what`."""
+
+    def __init__(self, rule: str, *, shares: list[int], what: bytes, **told: Any) -> None:
+        super().__init__(rule, **told)
+        self.shares, self.what, self.stepping = shares, what, what == _STEP
 
 
 class Workers(VectorEnv[Any, Any, Any]):
@@ -180,54 +212,102 @@ class Workers(VectorEnv[Any, Any, Any]):
         self.metadata = mine[0].metadata | {"autoreset_mode": AutoresetMode.DISABLED}
         self.table = Table(n, self.single_observation_space, self.single_action_space)
         self.row = Row(mine, self.table, 0)
+        self.makers, self.shares = list(makers), [range(start, end) for start, end in itertools.pairwise(bounds[1:])]
         self.pipes: list[Connection] = []
         self.processes: list[Any] = []
+        for share in range(len(self.shares)):
+            self._start(share)
+
+    def _start(self, share: int) -> None:
+        """A process for this share; in the place of the one before, where there was one."""
         context = multiprocessing.get_context()
-        for start, end in itertools.pairwise(bounds[1:]):
-            here, there = context.Pipe()
-            others = [*self.pipes, here] if context.get_start_method() == "fork" else []
-            some: Any = CloudpickleWrapper(list(makers[start:end]))  # type: ignore[arg-type]
-            arguments = (there, some, self.table, start, others)
-            process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
-            there.close()
-            self.pipes.append(here)
-            self.processes.append(process)
+        here, there = context.Pipe()
+        siblings = [pipe for k, pipe in enumerate(self.pipes) if k != share]
+        others = [*siblings, here] if context.get_start_method() == "fork" else []
+        numbers = self.shares[share]
+        some: Any = CloudpickleWrapper(self.makers[numbers.start : numbers.stop])  # type: ignore[arg-type]
+        arguments = (there, some, self.table, numbers.start, others)
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        there.close()
+        self.pipes[share : share + 1], self.processes[share : share + 1] = [here], [process]
 
     def together(self, what: bytes) -> None:
-        """Lets every share step or reset, this process's own as well; returns when all have."""
-        try:
-            for pipe in self.pipes:
-                pipe.send_bytes(what)
-        except OSError as error:
-            raise self._ended() from error
+        """Lets every share step or reset, this process's own as well; returns when all have.
+
+        Raises:
+            WorkerLost: a process ended; all others have done what they should.
+        """
+        lost = [share for share, pipe in enumerate(self.pipes) if not _sent(pipe, what)]
         fault: Exception | None = None
         try:
             self.row.step() if what == _STEP else self.row.reset()
         except Exception as error:
             fault = error
-        for pipe in self.pipes:  # all of them, or the next answer would be this one's
-            fault = self._answer(pipe) or fault
+        for share, pipe in enumerate(self.pipes):  # all of them, or the next answer would be this one's
+            try:
+                fault = (None if share in lost else self._answer(pipe)) or fault
+            except (EOFError, OSError):
+                lost.append(share)
         if fault is not None:
             raise fault
+        if lost:
+            raise self._lost(sorted(lost), what)
 
     def _answer(self, pipe: Connection) -> Exception | None:
-        try:
-            _expect(pipe)
-            if pipe.recv_bytes() == _DONE:
-                return None
-            error: Exception = pipe.recv()
-            return error
-        except (EOFError, OSError):
-            return self._ended()
+        _expect(pipe)
+        if pipe.recv_bytes() == _DONE:
+            return None
+        error: Exception = pipe.recv()
+        return error
 
-    def _ended(self) -> EnvironmentFault:
-        return EnvironmentFault(
+    def _ask(self, share: int, word: bytes, *more: Any) -> Any:
+        """What a process answers. Raises WorkerLost, or what its environments raised."""
+        pipe = self.pipes[share]
+        try:
+            pipe.send_bytes(word)
+            for each in more:
+                pipe.send(each)
+            if (fault := self._answer(pipe)) is not None:
+                raise fault
+            return pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._lost([share], word) from error
+
+    def _lost(self, shares: list[int], what: bytes) -> WorkerLost:
+        share = shares[0]
+        process, numbers = self.processes[share], self.shares[share]
+        process.join(1)
+        code = process.exitcode
+        how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
+        return WorkerLost(
             "The processes of --vectorization async must live as long as the run.",
-            given="one of them ended without a word",
+            given=f"process {process.pid}, which steps environments {numbers.start} to {numbers.stop - 1}, {how}",
             cause="killed by a signal, or for want of memory; or the environment's own code crashed the interpreter",
-            fix="--vectorization sync, or fewer environments",
+            fix="--restart-workers, which starts another in its place; --vectorization sync; or fewer environments",
+            shares=shares,
+            what=what,
         )
+
+    def start_again(self, lost: WorkerLost, places: dict[int, Place]) -> dict[int, Rebuilt]:
+        """Another process for each that was lost, its environments put where they were (places); what they showed."""
+        rebuilt: dict[int, Rebuilt] = {}
+        for share in lost.shares:
+            self.pipes[share].close()
+            self._start(share)
+            rebuilt |= self._ask(share, _REBUILD, {i: places[i] for i in self.shares[share] if i in places})
+        return rebuilt
+
+    def again(self, lost: WorkerLost) -> None:
+        """Lets those that took the place of others do what the others did not."""
+        for share in lost.shares:
+            try:
+                self.pipes[share].send_bytes(lost.what)
+                fault = self._answer(self.pipes[share])
+            except (EOFError, OSError) as error:
+                raise self._lost([share], lost.what) from error
+            if fault is not None:
+                raise fault
 
     def step_all(self) -> None:
         self.together(_STEP)
@@ -238,12 +318,27 @@ class Workers(VectorEnv[Any, Any, Any]):
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """An attribute of every environment."""
         values = [env.get_wrapper_attr(name) for env in self.row.envs]
-        for pipe in self.pipes:
-            pipe.send_bytes(_NAME + name.encode())
-            if (fault := self._answer(pipe)) is not None:
-                raise fault
-            values += pipe.recv()
+        for share in range(len(self.shares)):
+            values += self._ask(share, _NAME + name.encode())
         return tuple(values)
+
+    def states(self) -> list[list[Any] | None]:
+        """What each environment says of its own state; None where it says nothing, or its process is no more."""
+        values = self.row.states()
+        for share, numbers in enumerate(self.shares):
+            try:
+                values += self._ask(share, _STATES)
+            except WorkerLost:
+                values += [None] * len(numbers)
+        return values
+
+    def rebuild(self, places: dict[int, Place]) -> dict[int, Rebuilt]:
+        """Puts the environments that are named where they were; what each showed, by number."""
+        rebuilt = self.row.rebuild(places)
+        for share, numbers in enumerate(self.shares):
+            if some := {i: places[i] for i in numbers if i in places}:
+                rebuilt |= self._ask(share, _REBUILD, some)
+        return rebuilt
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the workers; those that do not answer within a second are stopped."""

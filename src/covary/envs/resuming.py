@@ -1,0 +1,180 @@
+"""What a checkpoint keeps of the environments, and how a resumed run finds them where they were."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covary.envs.adapter import Adapter
+from covary.envs.rebuilding import (
+    Place,
+    Rebuilt,
+    describes_itself,
+    packed,
+    rebuild,
+    rebuild_together,
+    state_of,
+    unpacked,
+)
+from covary.errors import UsageError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Resumed(NamedTuple):
+    """Where a resumed run goes on."""
+
+    obs: NDArray[np.float32]  # (N, O)
+    fresh: NDArray[np.bool_]  # (N,) whether a new episode was started, since the old one could not be had again
+    lines: list[str]  # to be said: why
+
+
+def describe(adapter: Adapter, obs: NDArray[np.float32]) -> tuple[Arrays, dict[str, Any]]:
+    """Where the environments stand: arrays by name, and the rest as JSON. obs: (N, O) what they showed last."""
+    arrays: Arrays = {"envs.obs": np.array(obs, np.float32)}
+    meta: dict[str, Any] = {
+        "started": adapter.started.tolist(),
+        "returns": [float(x) for x in adapter._return],
+        "lengths": [int(x) for x in adapter._length],
+        "steps": adapter.steps,
+    }
+    if describes_itself(adapter.native):
+        return arrays, meta | {
+            "phantom": adapter._phantom.tolist(),
+            "together": packed(adapter.native.state_dict(), "envs.state", arrays),
+        }
+    if adapter.self_resetting:
+        return arrays, meta
+    each = _states(adapter)
+    meta["each"] = [None if state is None else packed(state, f"envs.{i}", arrays) for i, state in enumerate(each)]
+    actions = [adapter.history.of(i) for i in range(adapter.n)]
+    meta["ages"] = [-1 if kept is None else len(kept) for kept in actions]
+    kept = [part for part, state in zip(actions, each, strict=True) if part is not None and len(part) and state is None]
+    if kept:
+        arrays["envs.actions"] = np.concatenate(kept)
+    return arrays, meta
+
+
+def _states(adapter: Adapter) -> list[Any]:
+    if adapter.workers is not None:
+        return adapter.workers.states()
+    envs = getattr(adapter.native, "envs", None) if adapter.envs is not None else None
+    return [None] * adapter.n if envs is None else [state_of(env) for env in envs]
+
+
+def resume(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> Resumed:
+    """Puts the environments where `describe` saw them; those that cannot be put there start a new episode.
+
+    Raises:
+        UsageError: a description that is none; whatever the environments raise.
+    """
+    try:
+        obs = np.ascontiguousarray(arrays["envs.obs"], np.float32)
+        started, lengths = (np.array(meta[name], np.int64) for name in ("started", "lengths"))
+        returns = np.array(meta["returns"], np.float64)
+        shape = (adapter.n, adapter.encode.size)
+        if obs.shape != shape or not started.shape == lengths.shape == returns.shape == (adapter.n,):
+            raise ValueError(f"observations {obs.shape} of environments {shape}")
+        adapter.started[:], adapter.steps = started, int(meta["steps"])
+        rebuilt = _rebuilt(adapter, arrays, meta)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(
+            "A checkpoint must say where its environments stood.", given=f"{type(error).__name__}: {error}"
+        ) from error
+    if rebuilt is None:
+        adapter.history.lost[:] = True
+        line = "this vector environment resets itself and has no state_dict: its episodes start anew"
+        return Resumed(adapter.reset(), np.ones(adapter.n, bool), [line])
+    trouble = [adapter.trouble(i, each, obs[i], float(returns[i])) for i, each in enumerate(rebuilt)]
+    fresh = np.array([bool(text) for text in trouble])
+    for i in range(adapter.n):
+        adapter._return[i], adapter._length[i] = float(returns[i]), int(lengths[i])
+    if fresh.any():
+        obs = obs.copy()
+        obs[fresh] = _start_anew(adapter, np.flatnonzero(fresh))
+    if adapter.workers is not None:  # of the episodes after these
+        adapter.workers.table.seeds[:] = [adapter.seed_of(i, int(k)) for i, k in enumerate(adapter.started)]
+    return Resumed(obs, fresh, _lines(trouble))
+
+
+def _start_anew(adapter: Adapter, which: NDArray[np.intp]) -> NDArray[np.float32]:
+    """A new episode in these environments. (len(which), O)"""
+    places = {int(i): Place(adapter.seed_of(int(i), int(adapter.started[i])), np.zeros(0), None) for i in which}
+    if adapter.workers is not None:
+        first = np.stack([np.asarray(each.obs) for each in adapter.workers.rebuild(places).values()])
+    elif adapter.envs is not None:
+        first = np.stack([np.asarray(rebuild(adapter.native.envs[i], place).obs) for i, place in places.items()])
+    else:
+        mask = np.isin(np.arange(adapter.n), which)
+        seeds = [places[i].seed if i in places else None for i in range(adapter.n)]
+        first = np.asarray(adapter.native.reset(seed=seeds, options={"reset_mask": mask})[0])[which]
+    for i in which:
+        adapter._return[i], adapter._length[i] = 0.0, 0
+    adapter.started[which] += 1
+    adapter.history.restart(which)
+    return adapter.encode(first)
+
+
+def _lines(trouble: list[str]) -> list[str]:
+    bad = [(i, text) for i, text in enumerate(trouble) if text]
+    if not bad:
+        return []
+    who = f"environment {bad[0][0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else "")
+    why = bad[0][1]
+    cause = "" if "too long" in why else "; it is not decided by its seed and its actions, `covary check-env` says why"
+    return [f"{who} goes on with a new episode: {why}{cause}"]
+
+
+def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Rebuilt] | None:
+    """Every environment put where it was; None where that cannot be tried."""
+    if "together" in meta:
+        if not describes_itself(adapter.native):
+            raise UsageError(
+                "A run goes on with an environment that has the state_dict of the one before.",
+                given=type(adapter.native).__name__,
+                fix="the same environment, or a new run with init_from",
+            )
+        seeds = [adapter.seed_of(i, int(k)) for i, k in enumerate(adapter.started)]
+        adapter.native.reset(seed=seeds[0] if adapter.self_resetting else seeds)
+        adapter.native.load_state_dict(unpacked(meta["together"], arrays))
+        adapter._phantom[:] = meta["phantom"]
+        adapter.history.lost[:] = True
+        return [Rebuilt(None, 0.0, "")] * adapter.n
+    if adapter.self_resetting or "each" not in meta:
+        return None
+    places = _places(adapter, arrays, meta)
+    if adapter.workers is not None:
+        rebuilt = list(adapter.workers.rebuild(dict(enumerate(places))).values())
+    elif adapter.envs is not None:
+        rebuilt = [rebuild(env, place) for env, place in zip(adapter.native.envs, places, strict=True)]
+    else:
+        rebuilt = rebuild_together(adapter.native, places)
+    return rebuilt
+
+
+def _places(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Place]:
+    """Where each environment stood; the history is filled with what it did since its episode began."""
+    n, ages, each = adapter.n, [int(age) for age in meta["ages"]], meta["each"]
+    if not len(ages) == len(each) == n:
+        raise ValueError(f"{len(ages)} ages and {len(each)} states of {n} environments")
+    states = [None if state is None else unpacked(state, arrays) for state in each]
+    known = [age if state is None else -1 for age, state in zip(ages, states, strict=True)]
+    flat = arrays.get("envs.actions", np.zeros((0,), np.float32))
+    if sum(max(age, 0) for age in known) != len(flat):
+        raise ValueError(f"{len(flat)} actions of episodes that have {known}")
+    history, at = adapter.history, 0
+    longest = max([0, *known])
+    rows = np.zeros((longest, n, *flat.shape[1:]), flat.dtype)
+    places = []
+    for i, age in enumerate(known):
+        actions = None
+        if age >= 0:
+            rows[longest - age :, i] = flat[at : at + age]
+            # the very arrays that a step hands over: decoded row by row
+            actions = adapter.decode(flat[at : at + age]) if age else flat[:0]
+            at += age
+        places.append(Place(adapter.seed_of(i, int(adapter.started[i]) - 1), actions, states[i]))
+    history.fill(rows, [-1 if state is not None else age for age, state in zip(ages, states, strict=True)])
+    return places

@@ -1,0 +1,112 @@
+"""Gathers what an interval of training brought and writes it as a line of metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from covary.agent import Agent
+from covary.envs.adapter import Episode
+from covary.errors import UsageError
+from covary.iterations import Losses
+from covary.policies import mean_entropy
+from covary.progress import Progress
+from covary.runs import Run
+
+
+class Report:
+    """Attributes: step, of the last line; sums, of the losses since, to which iterations add."""
+
+    def __init__(self, run: Run, progress: Progress) -> None:
+        self.run, self.progress = run, progress
+        self.step, self.count, self.episodes = progress.start, 0, 0
+        self.sums: Losses = {}
+        self.finished: list[Episode] = []
+        self.began = time.perf_counter()
+        for line in run.lines():
+            self.episodes = int(line.get("episodes", 0))
+
+    def add(self, updates: int, episodes: list[Episode]) -> None:
+        """So many updates were added to `sums`; these episodes ended, and the list is emptied."""
+        self.count += updates
+        self.finished += episodes
+        episodes.clear()
+
+    def write(self, agent: Agent, obs: Any, extra: dict[str, float]) -> None:
+        """A line, and the next interval begins."""
+        record = self.record(agent, obs) | extra
+        self._append(record)
+        self.step, self.count, self.sums, self.finished = agent.steps, 0, {}, []
+        self.episodes = record["episodes"]
+        if bad := [name for name, value in record.items() if isinstance(value, float) and not np.isfinite(value)]:
+            raise diverged(bad, agent.steps)
+
+    def close(self, agent: Agent, obs: Any) -> None:
+        """A last line for an interval that was not over. A resumed run takes it back and goes on with the interval."""
+        if agent.steps > self.step or self.finished:
+            self._append(self.record(agent, obs))
+
+    def record(self, agent: Agent, obs: Any) -> dict[str, Any]:
+        """What the line says."""
+        record: dict[str, Any] = {"step": agent.steps, "episodes": self.episodes + len(self.finished)}
+        record["return"] = float(np.mean([e.ret for e in self.finished])) if self.finished else None
+        record["length"] = float(np.mean([e.length for e in self.finished])) if self.finished else None
+        record |= {name: float(total) / self.count for name, total in self.sums.items()}
+        return record | _spread(agent, obs)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self.run.append("metrics", record)
+        rate = self.progress.update(record["step"], record)
+        seconds = time.perf_counter() - self.began
+        self.run.append(
+            "timing", {"step": record["step"], "seconds": seconds, "time": time.time(), "steps_per_second": rate}
+        )
+
+    # ---- what a checkpoint keeps
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """The interval so far."""
+        sums = {f"report.{name}": torch.as_tensor(x).cpu().numpy() for name, x in self.sums.items()}
+        for name, x in self.sums.items():
+            if isinstance(x, float):
+                sums[f"report.{name}"] = np.array(x)
+        finished = [list(episode) for episode in self.finished]
+        numbers = {"step": self.step, "count": self.count, "episodes": self.episodes, "finished": finished}
+        return sums, numbers
+
+    def load_state(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
+        """Raises KeyError, TypeError or ValueError where it is none."""
+        prefix = "report."
+        self.sums = {
+            k.removeprefix(prefix): torch.from_numpy(np.array(x)) for k, x in arrays.items() if k.startswith(prefix)
+        }
+        self.step, self.count, self.episodes = (int(numbers[name]) for name in ("step", "count", "episodes"))
+        self.finished = [
+            Episode(int(env), int(number), float(ret), int(length), bool(terminated))
+            for env, number, ret, length, terminated in numbers["finished"]
+        ]
+
+
+@torch.no_grad()
+def _spread(agent: Agent, obs: Any) -> dict[str, float]:
+    """Entropy of the policy at the present observations and, for Gaussian ones, the latent's standard deviation."""
+    density = agent.policy(torch.as_tensor(obs, device=agent.device))
+    generator = torch.Generator(agent.device).manual_seed(agent.steps)
+    spread = {"entropy": float(mean_entropy(density, generator))}
+    if hasattr(density, "scale"):
+        spread["latent_std"] = float(density.scale.mean())
+    return spread
+
+
+def diverged(names: list[str], step: int) -> UsageError:
+    """What was not finite, for the user."""
+    return UsageError(
+        "Training must stay finite.",
+        given=f"{', '.join(names[:3])} at step {step:,}",
+        cause="a learning rate that is too high, or rewards of a very large scale",
+        fix="a learning rate ten times lower; the checkpoints before this step are good",
+    )
