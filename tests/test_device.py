@@ -314,7 +314,8 @@ def test_minibatches_wait_for_nothing():
     agent = agent_of(Walk(8), minibatch=40)
     adapter = Adapter(Hosted(Walk(8)), lambda i, k: 0, 0.9)
     iterate = DeviceIterations(agent, adapter, 10**6, GO_ON, Profile())
-    iterate(adapter.reset(), 0)
+    iterate.obs = adapter.reset()
+    iterate(0, {})
     batch, _ = agent.learner._batch(iterate.collection.rollout(20, 0.9))
     order = agent.learner._order(160, batch.x.device)
     with Watched() as watched, Called() as called:
@@ -497,8 +498,10 @@ def test_a_stop_is_noticed_between_two_steps():
     agent = agent_of(Walk(4))
     adapter = Adapter(Hosted(Walk(4)), lambda i, k: 0, 0.9)
     stop = SimpleNamespace(signal=15)
-    _, losses, updates = DeviceIterations(agent, adapter, 100, stop, Profile())(adapter.reset(), 100)
-    assert (losses, updates, agent.steps) == ({}, 0, 0)
+    iterate, sums = DeviceIterations(agent, adapter, 100, stop, Profile()), {}
+    iterate.obs = adapter.reset()
+    iterate(100, sums)
+    assert (sums, iterate.updates, agent.steps) == ({}, 0, 0)
 
 
 def test_small_minibatches_on_a_gpu_are_spoken_of():

@@ -242,7 +242,9 @@ def test_every_entry_of_a_config_can_be_wrong(copy):
 def test_every_tensor_of_a_checkpoint_can_be_missing_or_of_another_shape(copy):
     place = find_checkpoint(copy)
     arrays, meta = read_checkpoint(place)
-    for name, array in arrays.items():
+    own = {k: v for k, v in arrays.items() if not k.startswith(("envs.", "generators.", "report.", "rollout."))}
+    assert len(own) > 10
+    for name, array in own.items():
         rest = {k: v for k, v in arrays.items() if k != name}
         for changed in (rest, rest | {name: np.zeros((3, 5, 7), array.dtype)}):
             write_checkpoint(place, changed, {k: v for k, v in meta.items() if k != "format"})
@@ -337,23 +339,15 @@ def test_more_steps_extend_it(copy, capsys):
     assert "finished" in capsys.readouterr().out
 
 
-def test_going_on_is_the_same_every_time_and_cuts_back_first(copy, tmp_path):
-    """Back to the checkpoint at 160 of 200: the lines after it are logged again, the episodes are new ones."""
-    twin = None
+def test_going_on_from_an_older_checkpoint_ends_in_the_same_bits(finished, copy):
+    """Back to the checkpoint at 160 of 200: the lines after it are logged again."""
     for place in sorted((copy / "checkpoints").iterdir())[1:3]:
         shutil.rmtree(place)
     assert covary.load(copy).steps == 160
-    twin = Path(shutil.copytree(copy, tmp_path / "twin"))
-    for run in (copy, twin):
-        torch.manual_seed(hash(run))
-        covary.train(resume=run, quiet=True)
-    assert bits(copy) == bits(twin)
-    assert (copy / "metrics.jsonl").read_bytes() == (twin / "metrics.jsonl").read_bytes()
-    steps = steps_of(copy)
-    assert steps == sorted(set(steps))
-    started = read_checkpoint(find_checkpoint(copy))[1]["episodes_started"]
-    earlier = read_checkpoint(sorted((copy / "checkpoints").iterdir())[0])[1]["episodes_started"]
-    assert min(np.subtract(started, earlier)) >= 1
+    torch.manual_seed(77)
+    covary.train(resume=copy, quiet=True)
+    assert bits(copy) == bits(finished)
+    assert (copy / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
 
 def test_without_a_checkpoint_it_starts_again_from_its_config(finished, copy):
@@ -438,7 +432,7 @@ def test_a_fault_in_the_middle_saves_first(world, tmp_path, capsys):
     assert "Traceback" not in err
     assert f"covary train --resume {out}" in text
     assert covary.load(out).steps == 1480
-    assert steps_of(out) == [1000]
+    assert steps_of(out) == [1000, 1480]  # the second of an interval that was not over
     covary.train(resume=out, steps=1520, quiet=True)
     assert covary.load(out).steps == 1520
     assert Run.open(out).lines().__next__()["step"] == 1000

@@ -70,23 +70,27 @@ class Iterations:
 
     def _rollout(self, sums: Losses) -> None:
         agent, n, whole = self.agent, self.adapter.n, self.agent.learner.horizon
-        horizon = min(whole, -(-(self.total - agent.steps) // n))
+        horizon, ahead = min(whole, -(-(self.total - agent.steps) // n)), agent.ahead
         if not len(self.noise):
             self.noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise(whole, n)
         draw = agent.sample if agent.fast is None else agent.fast.act
-        while self.t < horizon:
-            if self.stop.signal is not None:
-                return
-            t = self.t
-            latent, action = draw(self.obs, self.noise[t])
-            self.profile.lap("inference")
-            step = self.adapter.step(action)
-            if len(self.latents) < whole:
-                self.latents = np.empty((whole, *latent.shape), latent.dtype)
-            self.seen[t], self.latents[t], self.tables[t], self.led[t] = self.obs, latent, step.table, step.next_obs
-            self.obs = step.obs
-            self.t, self._settled = t + 1, self.adapter.steps
-            self.profile.lap("adapter")
+        try:
+            while self.t < horizon and self.stop.signal is None:
+                t = self.t
+                latent, action = draw(self.obs, self.noise[t])
+                self.profile.lap("inference")
+                step = self.adapter.step(action)
+                if len(self.latents) < whole:
+                    self.latents = np.empty((whole, *latent.shape), latent.dtype)
+                self.seen[t], self.latents[t], self.tables[t], self.led[t] = self.obs, latent, step.table, step.next_obs
+                self.obs = step.obs
+                self.t, self._settled = t + 1, self.adapter.steps
+                self.profile.lap("adapter")
+        finally:
+            if agent.learner.online and not self.t:  # what was drawn for a step that has not happened is still to come
+                agent.ahead, self.noise = ahead, self.noise[:0]
+        if self.t < horizon:
+            return
         if horizon < whole:
             self.before_last()
 

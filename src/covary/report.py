@@ -47,7 +47,7 @@ class Report:
 
     def close(self, agent: Agent, obs: Any) -> None:
         """A last line for an interval that was not over. A resumed run takes it back and goes on with the interval."""
-        if agent.steps > self.step or self.finished:
+        if agent.steps > self.step:
             self._append(self.record(agent, obs))
 
     def record(self, agent: Agent, obs: Any) -> dict[str, Any]:

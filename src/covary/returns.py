@@ -74,7 +74,7 @@ class ReturnScale:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Raises ValueError where it is of another number of environments. The first runs kept no `carry`."""
-        carry = np.array(state.get("carry", np.zeros_like(self.carry)), np.float64)
+        carry = np.array(state["carry"] if "carry" in state else np.zeros_like(self.carry), np.float64)
         if carry.shape != self.carry.shape:
             raise ValueError(f"the returns of {len(carry)} environments, not {len(self.carry)}")
         self.running[:], self.carry[:] = [float(state[k]) for k in ("count", "mean", "m2")], carry

@@ -187,9 +187,11 @@ class Adapter:
 
     def refuse(self, step: Step) -> None:
         """Says which number is not finite in the latest step, which was taken on trust and has not happened then."""
-        self._take_back()
-        self.history.end -= 1
-        self.complain(step)
+        try:
+            self.complain(step)
+        finally:
+            self._take_back()
+            self.history.end -= 1
 
     def _step_each(self, action: NDArray[Any]) -> Step:
         """A step of environments in this process: straight into the arrays that the learner reads."""
