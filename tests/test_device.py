@@ -490,8 +490,10 @@ def test_a_policy_that_is_not_finite_is_named(here):
     with torch.no_grad():
         agent.policy.head.out.bias.fill_(torch.nan)
     adapter = Adapter(Hosted(env), lambda i, k: 0, 0.9)
+    iterate = DeviceIterations(agent, adapter, 100, GO_ON, Profile())
+    iterate.obs = adapter.reset()
     with pytest.raises(UsageError, match="actions must be finite"):
-        DeviceIterations(agent, adapter, 100, GO_ON, Profile())(adapter.reset(), 100)
+        iterate(100, {})
 
 
 def test_a_stop_is_noticed_between_two_steps():

@@ -145,8 +145,11 @@ class _Loop:
             try:
                 self.iterate(until, report.sums)
             finally:
-                report.add(self.iterate.updates, self.adapter.episodes)
-                self.iterate.updates = 0
+                self._gather()
+
+    def _gather(self) -> None:
+        self.report.add(self.iterate.updates, self.adapter.episodes)
+        self.iterate.updates = 0
 
     def _between(self) -> None:
         """What is due: an evaluation, a line of metrics, a checkpoint."""
@@ -176,8 +179,9 @@ class _Loop:
 
     def save(self) -> None:
         """A checkpoint. Raises UsageError where it holds what is not finite, or cannot be written."""
+        self._gather()
         arrays, meta = snapshot.take(self.agent, self.adapter, self.iterate, self.report)
-        if bad := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
+        if bad := [name for name, x in arrays.items() if not name.startswith("envs.") and not np.isfinite(x).all()]:
             raise diverged(bad, self.agent.steps)  # what is on the disk stays good
         meta["run"]["whole"] = self.whole
         self.run.save(self.agent.steps, arrays, meta)

@@ -70,20 +70,17 @@ class Report:
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The interval so far."""
-        sums = {f"report.{name}": torch.as_tensor(x).cpu().numpy() for name, x in self.sums.items()}
-        for name, x in self.sums.items():
-            if isinstance(x, float):
-                sums[f"report.{name}"] = np.array(x)
+        sums = {
+            f"report.{name}": x.cpu().numpy() if isinstance(x, torch.Tensor) else np.array(x, np.float64)
+            for name, x in self.sums.items()
+        }
         finished = [list(episode) for episode in self.finished]
         numbers = {"step": self.step, "count": self.count, "episodes": self.episodes, "finished": finished}
-        return sums, numbers
+        return sums, numbers | {"sums": list(self.sums)}
 
     def load_state(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
         """Raises KeyError, TypeError or ValueError where it is none."""
-        prefix = "report."
-        self.sums = {
-            k.removeprefix(prefix): torch.from_numpy(np.array(x)) for k, x in arrays.items() if k.startswith(prefix)
-        }
+        self.sums = {name: torch.from_numpy(np.array(arrays[f"report.{name}"])) for name in numbers["sums"]}
         self.step, self.count, self.episodes = (int(numbers[name]) for name in ("step", "count", "episodes"))
         self.finished = [
             Episode(int(env), int(number), float(ret), int(length), bool(terminated))

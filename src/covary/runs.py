@@ -188,7 +188,7 @@ def write_checkpoint(target: Path, tensors: Arrays, meta: dict[str, Any]) -> Non
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary / "agent.safetensors")
+        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, temporary / "agent.safetensors")
         _write(temporary / "agent.json", json.dumps({"format": FORMAT, **meta}, indent=2, allow_nan=False) + "\n")
         if target.exists():
             old = target.with_name(f".{target.name}.old")

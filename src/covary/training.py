@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import time
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import covary
+from covary import runs
 from covary.agent import Agent, CriticConfig, load
 from covary.algorithms import find
 from covary.choices import choose, environments
@@ -174,6 +176,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         if meta["steps"] >= settings.run.steps:
             say(f"{path} is finished: {meta['steps']:,} of {settings.run.steps:,} steps. --steps N extends it")
             return load(checkpoint, torso=torso)
+        arrays, meta = _whole(path, arrays, meta)
     if run.config.get("custom_torso") and torso is None:
         raise UsageError(
             "This run has a torso of its user's own.", given=path, fix="covary.train(resume=path, torso=MyTorso())"
@@ -204,6 +207,16 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
     finally:
         if not source.single and source.vector is None:
             venv.close()
+
+
+def _whole(path: Path, arrays: runs.Arrays, meta: dict[str, Any]) -> tuple[runs.Arrays, dict[str, Any]]:
+    """A run that ended on a rollout shorter than the others goes on from before that was learned from, if it can."""
+    state = meta.get("run")
+    whole = state.get("whole") if isinstance(state, dict) else None
+    if isinstance(whole, int):
+        with contextlib.suppress(UsageError):
+            return read_checkpoint(path / "checkpoints" / f"{whole:012d}")
+    return arrays, meta
 
 
 def _logged(meta: dict[str, Any]) -> int:

@@ -1,0 +1,417 @@
+"""N + M steps are N, a stop, and M: the same weights and the same metrics, to the bit, wherever the stop falls."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import covary
+from covary.envs.heliostat import HeliostatVectorEnv
+from covary.envs.heliostat_tensors import HeliostatTensors
+from covary.runs import Run, find_checkpoint, read_checkpoint
+
+STOP: dict[str, int] = {"at": 0, "seen": 0, "process": 0, "signal": signal.SIGTERM}
+
+
+def passed() -> None:
+    """A step of some environment; the one that is waited for is interrupted."""
+    STOP["seen"] += 1
+    if STOP["seen"] == STOP["at"] and os.getpid() == STOP["process"]:
+        os.kill(os.getpid(), STOP["signal"])
+
+
+class Drift(gymnasium.Env):
+    """A walk that a push and the dice move; over when it has gone too far (terminated) or for too long."""
+
+    LENGTH, FAR = 23, 3.0
+
+    def __init__(self):
+        self.observation_space = Box(-np.inf, np.inf, (3,), np.float64)
+        self.action_space = Box(np.float32([-1, -1]), np.float32([1, 2]), (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.age = self.np_random.normal(size=3), 0
+        return self.x, {}
+
+    def push(self, action):
+        return np.append(action, 0.1)
+
+    def step(self, action):
+        passed()
+        self.x = self.x + 0.2 * self.push(action) + 0.1 * self.np_random.normal(size=3)
+        self.age += 1
+        far = float(np.abs(self.x).max())
+        return self.x, 1.0 - far, far > self.FAR, self.age >= self.LENGTH, {}
+
+
+class Choices(Drift):
+    def __init__(self):
+        super().__init__()
+        self.action_space = Discrete(4, start=2)
+
+    def push(self, action):
+        return 0.5 * np.array([action == 2, action == 3, action - 4.0])
+
+
+class Long(Drift):
+    LENGTH, FAR = 10**9, np.inf
+
+
+class Described(Drift):
+    """What its seed and its actions do not decide, since it draws from the process's own generators."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = np.array([np.random.rand(), random.random(), float(torch.rand(()))])  # noqa: NPY002
+        return self.x, {}
+
+    def state_dict(self):
+        return {
+            "x": self.x,
+            "age": self.age,
+            "dice": self.np_random.bit_generator.state,
+            "odd": [(1, "a", None, True), {2: float("inf")}],
+        }
+
+    def load_state_dict(self, state):
+        assert state["odd"] == [(1, "a", None, True), {2: float("inf")}]
+        self.x, self.age = state["x"], state["age"]
+        self.np_random.bit_generator.state = state["dice"]
+
+    def step(self, action):
+        _, reward, *rest = super().step(action)
+        self.x = self.x + 0.01 * np.random.rand() + 0.01 * random.random()  # noqa: NPY002
+        return self.x, reward, *rest
+
+
+class LoadedDice(Drift):
+    """Its seed decides nothing."""
+
+    def reset(self, *, seed=None, options=None):
+        self.np_random = np.random.default_rng()
+        self.x, self.age = self.np_random.normal(size=3), 0
+        return self.x, {}
+
+
+def limited(made=Drift):
+    return gymnasium.wrappers.TimeLimit(made(), 17)
+
+
+ROLLOUTS = {"algo": "ppo", "n_envs": 3, "horizon": 16, "minibatch": 12, "epochs": 2, "steps": 48 * 9}
+ONLINE = {"algo": "actor_critic", "steps": 320, "n_envs": 2}
+SYNC, ASYNC = {"vectorization": "sync"}, {"vectorization": "async"}
+GENERAL = {"fast": False}
+ENVIRONMENTS = {
+    "drift": (lambda: Drift, SYNC),
+    "processes": (lambda: Drift, ASYNC),
+    "choices": (lambda: Choices, SYNC),
+    "general": (lambda: Drift, SYNC | GENERAL),
+    "general choices": (lambda: Choices, ASYNC | GENERAL),
+    "limit": (lambda: limited, SYNC),
+    "full": (lambda: Drift, SYNC | {"policy": {"covariance": "full", "state_dependent": True, "hidden": (8,)}}),
+    "described": (lambda: Described, SYNC),
+    "described, in a limit": (lambda: lambda: limited(Described), SYNC),
+    "described, processes": (lambda: Drift, ASYNC),
+    "vector": (lambda: "covary.envs:covary/Heliostat-v0", {}),
+    "endless": (lambda: Long, SYNC),
+}
+
+
+def train(env, out, options, stop_at=0, **more):
+    STOP.update(at=stop_at, seen=0, process=os.getpid(), signal=more.pop("by", signal.SIGTERM))
+    seeds = {"policy": {"hidden": (8,)}, "critic": {"hidden": (8,)}}
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    torch.manual_seed(5)
+    return covary.train(env, out=out, seed=7, preset="none", **{"quiet": True} | seeds | options | more)
+
+
+def go_on(env, out, stop_at=0, **more):
+    STOP.update(at=stop_at, seen=0, process=os.getpid(), signal=more.pop("by", signal.SIGTERM))
+    random.seed(99)  # whatever the new process draws
+    np.random.seed(99)  # noqa: NPY002
+    torch.manual_seed(99)
+    quiet = {"quiet": True} | more
+    return covary.train(env, resume=out, **quiet)
+
+
+def ended(out):
+    """Every bit that a run leaves behind, but for clocks, and what the process's own generators have come to."""
+    arrays, meta = read_checkpoint(find_checkpoint(out))
+    return (
+        {k: v.tobytes() for k, v in arrays.items() if not k.startswith("generators.")},
+        meta["steps"],
+        (Path(out) / "metrics.jsonl").read_text(),
+    )
+
+
+def assert_same(out, other):
+    (arrays, steps, lines), (others, its, its_lines) = ended(out), ended(other)
+    assert steps == its
+    assert [name for name in arrays if arrays[name] != others.get(name)] == []
+    assert set(arrays) == set(others)
+    assert lines == its_lines
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_stopped_run_ends_in_the_same_bits(algo, name, tmp_path):
+    """Stopped again and again, in the middle of rollouts and episodes."""
+    make, options = ENVIRONMENTS[name]
+    env, options = make(), algo | options | {"save_every": 100}
+    train(env, tmp_path / "whole", options)
+    stops = 0
+    if name == "vector":  # it says nothing of its steps: the clock of another stops it
+        stopping = StopsAfter(3)
+        with pytest.raises(SystemExit), stopping:
+            train(env, tmp_path / "parts", options)
+    else:
+        with pytest.raises(SystemExit) as caught:
+            train(env, tmp_path / "parts", options, stop_at=31)
+        assert caught.value.code == 128 + signal.SIGTERM
+        for at in (1, 20, 77):
+            with pytest.raises((SystemExit, KeyboardInterrupt)):
+                go_on(env, tmp_path / "parts", stop_at=at, by=signal.SIGINT if at == 20 else signal.SIGTERM)
+            stops += 1
+    go_on(env, tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    assert stops == 3 or name == "vector"
+
+
+class StopsAfter:
+    """Interrupts the process at the k-th step of any Heliostat vector environment."""
+
+    def __init__(self, k):
+        self.left, self.step = k, HeliostatVectorEnv.step
+
+    def __enter__(self):
+        def step(env, actions):
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return self.step(env, actions)
+
+        HeliostatVectorEnv.step = step
+
+    def __exit__(self, *error):
+        HeliostatVectorEnv.step = self.step
+
+
+@pytest.mark.parametrize("name", ["drift", "processes", "general", "described"])
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
+    """kill -9 between two checkpoints, twice."""
+    make, options = ENVIRONMENTS[name]
+    env, options = make(), algo | options | {"save_every": 60}
+    train(env, tmp_path / "whole", options)
+    for at in (150, 40):  # the first after a checkpoint, which knows the process's own generators
+        if (child := os.fork()) == 0:
+            try:
+                resume = (tmp_path / "parts").exists()
+                call = go_on if resume else train
+                call(env, tmp_path / "parts", *(() if resume else (options,)), stop_at=at, by=signal.SIGKILL)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    go_on(env, tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_tensors_that_describe_themselves_go_on_in_the_same_bits(tmp_path):
+    options = ROLLOUTS | {"steps": 3 * 64 * 4, "horizon": 64}
+    train(HeliostatTensors(3), tmp_path / "whole", options)
+    env, step = HeliostatTensors(3), HeliostatTensors.step
+    left = iter(range(300))
+
+    def interrupting(self, action):
+        if next(left) == 90:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, action)
+
+    HeliostatTensors.step = interrupting
+    try:
+        with pytest.raises(SystemExit):
+            train(env, tmp_path / "parts", options)
+    finally:
+        HeliostatTensors.step = step
+    go_on(HeliostatTensors(3), tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        *[(ROLLOUTS | {"anneal": False}, first) for first in (200, 96, 30)],
+        *[(ONLINE, 123), (ONLINE | GENERAL, 77)],
+    ],
+)
+def test_an_extended_run_is_the_longer_run(options, first, tmp_path):
+    """Where nothing depends on the total, also after a last rollout that was cut short."""
+    train(Drift, tmp_path / "whole", options | SYNC)
+    train(Drift, tmp_path / "parts", options | SYNC | {"steps": first})
+    assert covary.load(tmp_path / "parts").steps >= first
+    go_on(Drift, tmp_path / "parts", steps=options["steps"])
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_sync_and_async_end_in_the_same_bits(algo, tmp_path):
+    for options in (SYNC, ASYNC):
+        train(Drift, tmp_path / options["vectorization"], algo | options)
+    assert_same(tmp_path / "sync", tmp_path / "async")
+
+
+def test_evaluations_are_not_lost(tmp_path):
+    """Interrupted in the middle of one, which a resumed run makes up for before it goes on."""
+    options = ROLLOUTS | SYNC | {"eval_every": 96, "eval_episodes": 4}
+    train(Drift, tmp_path / "whole", options)
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        train(Drift, tmp_path / "parts", options, stop_at=100)
+    assert not [line for line in Run.open(tmp_path / "parts").lines() if "eval_return" in line]
+    go_on(Drift, tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    assert len([line for line in Run.open(tmp_path / "parts").lines() if "eval_return" in line]) == 4
+
+
+# --------------------------------------------------------------------------- what cannot be had again, and is said
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_an_environment_that_is_not_decided_by_its_seed_is_named(algo, vectorization, tmp_path, capsys):
+    options = algo | {"vectorization": vectorization}
+    with pytest.raises(SystemExit):
+        train(LoadedDice, tmp_path / "run", options, stop_at=40)
+    before = read_checkpoint(find_checkpoint(tmp_path / "run"))[1]
+    agent = go_on(LoadedDice, tmp_path / "run", quiet=False)
+    said = capsys.readouterr().out
+    assert "environment 0 (and" in said
+    assert "goes on with a new episode: replayed, it" in said
+    assert agent.steps >= options["steps"]
+    after = read_checkpoint(find_checkpoint(tmp_path / "run"))[1]
+    lost = options["n_envs"]
+    ended = after["run"]["report"]["episodes"] + len(after["run"]["report"]["finished"])
+    under_way = options["n_envs"]
+    assert sum(after["run"]["envs"]["started"]) == ended + under_way + lost
+    assert sum(before["run"]["envs"]["lengths"]) > 0
+
+
+def test_a_cut_episode_bootstraps_in_the_rollout_that_goes_on(tmp_path, monkeypatch):
+    """The steps before the stop are learned from; nothing crosses to the new episode."""
+    with pytest.raises(SystemExit):
+        train(LoadedDice, tmp_path / "run", ROLLOUTS | SYNC, stop_at=3 * 16 + 3 * 5)
+    rollouts = []
+    update = covary.algorithms.ppo.Learner.update
+    monkeypatch.setattr(
+        covary.algorithms.ppo.Learner, "update", lambda self, r, p: rollouts.append(r.lam.clone()) or update(self, r, p)
+    )
+    go_on(LoadedDice, tmp_path / "run", quiet=True)
+    assert rollouts[0][4].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_vector_environment_that_resets_itself_starts_anew_and_says_so(tmp_path, capsys):
+    def vector():
+        return SyncVectorEnv([Drift, Drift, Drift], autoreset_mode=AutoresetMode.SAME_STEP)
+
+    with pytest.raises(SystemExit):
+        train(vector(), tmp_path / "run", ROLLOUTS, stop_at=40)
+    agent = go_on(vector(), tmp_path / "run", quiet=False)
+    assert "resets itself and has no state_dict: its episodes start anew" in capsys.readouterr().out
+    assert agent.steps >= ROLLOUTS["steps"]
+
+
+def test_an_episode_that_is_too_long_is_not_kept(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("covary.envs.rebuilding.History.BYTES", 512)
+    with pytest.raises(SystemExit):
+        train(Long, tmp_path / "run", ONLINE | SYNC, stop_at=301)
+    assert "envs.actions" not in read_checkpoint(find_checkpoint(tmp_path / "run"))[0]
+    go_on(Long, tmp_path / "run", quiet=False)
+    assert "its episode is too long to be replayed" in capsys.readouterr().out
+
+
+def test_a_state_of_something_else_is_refused(tmp_path):
+    class Odd(Described):
+        def state_dict(self):
+            return {"x": self.x, "rng": self.np_random}
+
+    with pytest.raises(covary.UsageError, match=r"state_dict of an environment(.|\n)*Generator"):
+        train(Odd, tmp_path / "run", ONLINE | SYNC | {"save_every": 50})
+
+
+# ------------------------------------------------------------------------------------------- processes that die
+
+
+class Dying(Drift):
+    """Ends its process in some steps, once for each of the files that forbid it a second time."""
+
+    FILES: tuple[tuple[int, str], ...] = ()
+    HOME = 0
+    seen = 0
+
+    def step(self, action):
+        if os.getpid() != Dying.HOME:
+            Dying.seen += 1
+            for at, file in Dying.FILES:
+                if Dying.seen == at and not os.path.exists(file):
+                    Path(file).touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+@pytest.fixture
+def dying(tmp_path, monkeypatch):
+    monkeypatch.setattr(Dying, "HOME", os.getpid())
+    monkeypatch.setattr(Dying, "FILES", ((30, str(tmp_path / "once")), (75, str(tmp_path / "twice"))))
+    return Dying
+
+
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_process_that_dies_is_followed_by_another(algo, dying, tmp_path, capsys):
+    options = algo | ASYNC | {"restart_workers": True}
+    train(Drift, tmp_path / "whole", options)
+    train(dying, tmp_path / "parts", options, quiet=False)
+    said = capsys.readouterr().out
+    assert (tmp_path / "twice").exists()
+    assert said.count("was ended by SIGKILL; another took its place") == 2
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_process_that_dies_is_named_and_what_was_learned_is_saved(algo, dying, tmp_path):
+    train(Drift, tmp_path / "whole", algo | ASYNC)
+    last = algo["n_envs"] - 1
+    with pytest.raises(covary.UsageError, match=rf"environments \d to {last}, was ended by SIGKILL(.|\n)*restart"):
+        train(dying, tmp_path / "parts", algo | ASYNC)
+    with pytest.raises(covary.UsageError, match="was ended by SIGKILL"):
+        go_on(dying, tmp_path / "parts")
+    go_on(dying, tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_process_that_dies_in_every_step_ends_the_run(dying, tmp_path, monkeypatch):
+    def step(self, action):
+        if os.getpid() != Dying.HOME:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Drift.step(self, action)
+
+    monkeypatch.setattr(Dying, "step", step)
+    with pytest.raises(covary.UsageError, match="was ended by SIGKILL"):
+        train(dying, tmp_path / "run", ONLINE | ASYNC | {"restart_workers": True})
+
+
+def test_one_that_is_not_decided_by_its_seed_cannot_be_put_back(dying, tmp_path, monkeypatch):
+    monkeypatch.setattr(Dying, "reset", LoadedDice.reset)
+    with pytest.raises(covary.UsageError, match="must be where they were"):
+        train(dying, tmp_path / "run", ONLINE | ASYNC | {"restart_workers": True})
