@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import covary
 from covary.envs.heliostat import HeliostatVectorEnv
 from covary.envs.heliostat_tensors import HeliostatTensors
+from covary.envs.sources import resolve
 from covary.runs import Run, find_checkpoint, read_checkpoint
 
 STOP: dict[str, int] = {"at": 0, "seen": 0, "process": 0, "signal": signal.SIGTERM}
@@ -271,6 +272,32 @@ def test_sync_and_async_end_in_the_same_bits(algo, tmp_path):
     for options in (SYNC, ASYNC):
         train(Drift, tmp_path / options["vectorization"], algo | options)
     assert_same(tmp_path / "sync", tmp_path / "async")
+
+
+@pytest.mark.filterwarnings("ignore")  # Box2D's own
+@pytest.mark.parametrize("name", ["BipedalWalker-v3", "LunarLanderContinuous-v3", "HalfCheetah-v5", "CartPole-v1"])
+def test_episodes_of_gymnasium_are_decided_by_their_seeds_and_actions(name):
+    """In an environment that has had other episodes before, and in one that is new."""
+    env, new = (resolve(name).make() for _ in range(2))
+    rng = np.random.default_rng(0)
+
+    def episode(env, seed, actions):
+        shown = [env.reset(seed=seed)[0]]
+        for action in actions:
+            obs, reward, terminated, truncated, _ = env.step(action)
+            shown.append(np.append(obs, reward))
+            if terminated or truncated:
+                break
+        return np.concatenate([np.ravel(x) for x in shown])
+
+    space = env.action_space
+    for seed in range(6):
+        actions = [rng.integers(2) if name == "CartPole-v1" else rng.uniform(-1, 1, space.shape) for _ in range(250)]
+        actions = [np.asarray(action, space.dtype)[()] for action in actions]
+        first = episode(env, seed, actions)
+        assert np.array_equal(first, episode(new if seed == 5 else env, seed, actions))
+    env.close()
+    new.close()
 
 
 def test_evaluations_are_not_lost(tmp_path):

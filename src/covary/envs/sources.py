@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from covary.envs.bipedal import with_episodes_of_their_own
 from covary.envs.faults import line_of, raised
 from covary.envs.tensors import TensorEnv
 from covary.errors import UsageError
@@ -136,7 +137,7 @@ def _from_id(env_id: str) -> Source:
 
     def make() -> gymnasium.Env[Any, Any]:
         try:
-            return gymnasium.make(bare, disable_env_checker=True)
+            return with_episodes_of_their_own(gymnasium.make(bare, disable_env_checker=True))
         except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
             raise UsageError(
                 f"{env_id} needs a package that is not installed.",
