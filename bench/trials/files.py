@@ -31,6 +31,7 @@ import covary
 
 Files = dict[str, bytes]
 META, TENSORS, MANIFEST = "agent.json", "agent.safetensors", "manifest.json"
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a folder that no disk slows
 GROWTH = 2**30  # bytes of memory that no input may take
 
 HOSTILE: list[Any] = [
@@ -337,7 +338,7 @@ def run(n: int, seed: int) -> Iterator[dict[str, Any]]:
     rng, made = np.random.default_rng(seed), originals()
     watch = _WATCH[0] if _WATCH else Watch()
     _WATCH[:] = [watch]
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    folder = Path(tempfile.mkdtemp(dir=MEMORY))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of numbers that overflow where weights are absurd

@@ -199,7 +199,7 @@ class Agent:
         except (KeyError, RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 "A checkpoint must fit the agent it is loaded into.",
-                given=str(error).splitlines()[0][:300] if not isinstance(error, KeyError) else f"no {error}",
+                given=" ".join(str(error).split())[:300] if not isinstance(error, KeyError) else f"no {error}",
                 cause="another torso, or a file that was changed",
             ) from error
 

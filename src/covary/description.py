@@ -117,8 +117,8 @@ def check_arrays(given: Arrays, own: Arrays) -> None:
 
 
 def check_noise(rows: int, noise: NDArray[Any] | None, like: NDArray[Any], discrete: bool) -> None:
-    """Raises ValueError unless `noise`, (rows, N, D) or (rows, N), could have been drawn as `like`, (0, 1, D) or (0, 1),
-    was."""
+    """Raises ValueError unless `noise`, (rows, N, D) or (rows, N), could have been drawn where `like`, (0, 1, D) or
+    (0, 1), was."""
     if noise is None or len(noise.shape) < 2 or len(noise) != rows:
         raise ValueError(f"noise for {rows} steps, where {'none' if noise is None else noise.shape} is there")
     if noise.shape[2:] != like.shape[2:] or noise.dtype != like.dtype:
