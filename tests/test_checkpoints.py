@@ -40,9 +40,11 @@ import pytest
 import torch
 
 import covary
-from covary import UsageError, algorithms, checkpoints, files, tensorfile
+from covary import UsageError, algorithms, checkpoints, description, files, tensorfile
+from covary.agent import CriticConfig
 from covary.algorithms import ppo
 from covary.checkpoints import FORMAT, READS, OtherFormat
+from covary.finding import number_of
 from covary.heads import PolicyConfig
 from covary.runs import KEPT, Run, newest_checkpoint, read_checkpoint, read_json, write_checkpoint
 from covary.settings import RunOptions
@@ -239,7 +241,7 @@ def test_what_was_passed_over_is_out_of_the_way_of_what_comes_after(run):
     for place in run.checkpoints()[1:]:
         (place / "agent.json").write_bytes(b"{")
     run.cut_back(10)
-    assert [checkpoints.number_of(p) for p in run.checkpoints()] == [10]
+    assert [number_of(p) for p in run.checkpoints()] == [10]
     assert sorted(p.name for p in (run.path / "checkpoints").glob("aside-*")) == [f"aside-{n:012d}" for n in (20, 30)]
     for step in (11, 12, 13):
         run.save(step, *state(step))
@@ -249,7 +251,34 @@ def test_what_was_passed_over_is_out_of_the_way_of_what_comes_after(run):
 def test_a_later_one_does_not_cost_an_earlier_one_its_place(run):
     for step in (100, 200, 300, 1, 2, 3, 4):
         run.save(step, *state(step))
-    assert [checkpoints.number_of(p) for p in run.checkpoints()] == [2, 3, 4, 100, 200, 300]
+    assert [number_of(p) for p in run.checkpoints()] == [2, 3, 4, 100, 200, 300]
+
+
+def test_one_that_is_replaced_while_it_is_read_is_read_again(run, monkeypatch):
+    place = run.save(1, *state(1), best=True)
+    digest_of, seen = files.digest_of, []
+
+    def slow(file, size):
+        if not seen:
+            seen.append(run.save(2, *state(2), best=True))
+        return digest_of(file, size)
+
+    monkeypatch.setattr(files, "digest_of", slow)
+    arrays, meta = read_checkpoint(place)
+    assert (arrays["x"][0], meta["steps"], len(seen)) == (2, 2, 1)
+
+
+def test_one_that_waits_for_its_name_is_found(run):
+    """Where a writer was killed between two names; and the next one gives it back."""
+    place = run.save(1, *state(1), best=True)
+    newest = run.save(1, *state(1))
+    for each in (place, newest):
+        each.rename(each.with_name(f".{each.name}.old"))
+    assert newest_checkpoint(place)[2]["steps"] == 1
+    assert newest_checkpoint(run.path)[2]["steps"] == 1
+    run.save(2, *state(2))
+    assert place.is_dir()
+    assert newest.is_dir()
 
 
 # -------------------------------------------------------------------------------------------- lines
@@ -508,6 +537,14 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def test_a_checkpoint_of_other_settings_is_seen(saved):
+    said = description.read(read_checkpoint(saved)[1], CriticConfig, saved)
+    description.check_same(said, said, saved)
+    for other in (said._replace(seed=2), said._replace(config=ppo.Config(n_envs=10**6)), said._replace(algo="x")):
+        with pytest.raises(UsageError, match=r"config\.json"):
+            description.check_same(said, other, saved)
+
+
 def test_settings_are_taken_only_in_their_own_types():
     assert from_json(PolicyConfig, {"hidden": [3], "init_std": 1}, "p") == PolicyConfig(hidden=(3,), init_std=1)
     assert from_json(ppo.Config, {}, "c") == ppo.Config(), "what an older version did not have"
@@ -517,6 +554,7 @@ def test_settings_are_taken_only_in_their_own_types():
         (PolicyConfig, {"covariance": 5}, "covariance"),
         (RunOptions, {"steps": 2**70}, "steps"),
         (RunOptions, {"vectorization": "evil"}, "vectorization"),
+        (RunOptions, {"algo": "x" * 5000}, "algo"),
         (ppo.Config, {"gamma": "0.9"}, "gamma"),
         (ppo.Config, [], "object"),
     ):
@@ -587,7 +625,7 @@ def test_the_last_three_stay_whatever_a_killed_writer_left(run):
             (run.path / "checkpoints" / left).mkdir(exist_ok=True)
             (run.path / "checkpoints" / left / "agent.json").write_text("{")
         run.save(step, *state(step))
-        assert [checkpoints.number_of(p) for p in run.checkpoints()] == list(range(1, step + 1))[-KEPT:]
+        assert [number_of(p) for p in run.checkpoints()] == list(range(1, step + 1))[-KEPT:]
     assert not list((run.path / "checkpoints").glob(".*.tmp"))
 
 

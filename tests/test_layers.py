@@ -28,7 +28,8 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "files": {"errors"},
     "tensorfile": {"files"},
     "checkpoints": {"errors", "files", "tensorfile"},
-    "runs": {"checkpoints", "errors", "files"},
+    "finding": {"checkpoints", "errors", "files", "tensorfile"},
+    "runs": {"checkpoints", "errors", "files", "finding", "tensorfile"},
     "typed": {"errors"},
     "description": {"algorithms", "errors", "heads", "typed"},
     "presets": set(),
@@ -76,7 +77,7 @@ def test_import_directions(name):
         assert {n.split(".")[0] for n in names} <= sys.stdlib_module_names | {"torch", "numpy", "rich", "covary"}
     if room == "algorithms" and parts[-1] != "__init__":
         assert not {n for n in names if n.startswith("covary.algorithms")}, "algorithms do not import each other"
-    if room in ("runs", "checkpoints", "tensorfile", "files", "typed"):
+    if room in ("runs", "finding", "checkpoints", "tensorfile", "files", "typed"):
         assert not {n for n in names if n.split(".")[0] == "torch"}, "whoever watches a run needs no torch"
 
 

@@ -58,6 +58,17 @@ def read(meta: Mapping[str, Any], critic: type, place: object) -> Described:
     )
 
 
+def check_same(said: Described, settings: Described, place: object) -> None:
+    """Raises UsageError unless a checkpoint describes the agent of these settings, those in its run's config.json."""
+    for name, its, theirs in zip(Described._fields, said, settings, strict=True):
+        if its != theirs:
+            raise UsageError(
+                "A run goes on with the settings it was started with.",
+                given=f"{name} is {shown(str(theirs))} in config.json, and {shown(str(its))} in {place}",
+                cause="a file that was changed",
+            )
+
+
 def check_state(meta: Mapping[str, Any], place: object) -> None:
     """Raises UsageError where what is no setting, but where training was, is of another type."""
     for key in ("steps", "noise"):

@@ -20,7 +20,7 @@ from typing import Any
 
 from covary.errors import UsageError
 
-MOST_JSON = 2**24  # bytes: what a list of empty lists takes in memory, 27 bytes for each of its own, stays below 1 GB
+MOST_JSON = 2**24  # bytes: the costliest text, lists of a number each, takes sixty times as much memory, below 1 GB
 DEEPEST = 64  # levels of lists and objects; Covary's own files have five
 LONGEST = 80  # characters of a number: 256 bits have 78 digits, a generator's state has 128
 
@@ -67,15 +67,16 @@ def read(path: Path, most: int, *, links: bool = True) -> bytes:
 
 def read_from(file: int, size: int) -> bytes:
     """The next `size` bytes. Raises Unreadable where there are fewer."""
-    data = bytearray()
+    parts, left = [], size
     try:
-        while len(data) < size and (part := os.read(file, min(size - len(data), 2**24))):
-            data += part
+        while left and (part := os.read(file, left)):
+            parts.append(part)
+            left -= len(part)
     except OSError as error:
         raise Unreadable(error.strerror) from error
-    if len(data) != size:
-        raise Unreadable(f"{len(data):,} bytes of {size:,}")
-    return bytes(data)
+    if left:
+        raise Unreadable(f"{size - left:,} bytes of {size:,}")
+    return b"".join(parts)  # the very object where there is one
 
 
 def digest_of(file: int, size: int) -> str:
@@ -163,7 +164,7 @@ def _depth(value: Any) -> int:
 
 
 @contextlib.contextmanager
-def writing(place: Path, rule: str = "A run's folder must stay writable.") -> Iterator[None]:
+def writing(place: Path, rule: str = "A run's folder must stay writable.", fix: str = "") -> Iterator[None]:
     """One message for whatever the system refuses meanwhile. Raises UsageError."""
     try:
         yield
@@ -173,7 +174,7 @@ def writing(place: Path, rule: str = "A run's folder must stay writable.") -> It
             rule,
             given=f"{place}: {error.strerror or error}",
             cause="a full disk" if full else "no permission, or a folder that another process changes",
-            fix="make room, then go on: what was there before is still good" if full else "",
+            fix="make room, then go on: what was there before is still good" if full else fix,
         ) from error
 
 

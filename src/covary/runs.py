@@ -19,18 +19,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from covary import checkpoints, files
-from covary.checkpoints import (
-    FORMAT,
-    Arrays,
-    check_format,
-    find_checkpoint,
-    newest_checkpoint,
-    read_checkpoint,
-    write_checkpoint,
-)
+from covary import checkpoints, files, finding
+from covary.checkpoints import FORMAT, check_format, read_checkpoint, write_checkpoint
 from covary.errors import UsageError
 from covary.files import read_json
+from covary.finding import find_checkpoint, newest_checkpoint, number_of
+from covary.tensorfile import Arrays
 
 KEPT = 3  # checkpoints, besides the best
 
@@ -52,7 +46,7 @@ class Run:
                 fix=f"another --out, or `covary train --resume {path}` to go on with it",
             )
         run = cls(path, config)
-        with files.writing(path, "The run folder must be writable."):
+        with files.writing(path, "The run folder must be writable.", fix="--out FOLDER"):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         run.write_config()
         return run
@@ -125,8 +119,8 @@ class Run:
                 if (kept := self._until(name, step)) is not None:
                     _shorten(file, kept)
         for place in self.checkpoints():
-            if checkpoints.number_of(place) > step:
-                aside = place.with_name(f"aside-{checkpoints.number_of(place):012d}")
+            if number_of(place) > step:
+                aside = place.with_name(f"aside-{number_of(place):012d}")
                 with files.writing(place):
                     files.remove(aside)
                     os.rename(place, aside)
@@ -149,7 +143,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """From the oldest to the newest; the best is not among them."""
-        return checkpoints.numbered(self.path / "checkpoints")
+        return finding.numbered(self.path / "checkpoints")
 
     def save(self, step: int, tensors: Arrays, meta: dict[str, Any], *, best: bool = False) -> Path:
         """Writes a checkpoint, whole or not at all, and drops the oldest beyond the last three.
@@ -165,7 +159,7 @@ class Run:
                     checkpoints.tidy(folder / left.name.removeprefix(".").removesuffix(left.suffix))
         write_checkpoint(target, tensors, meta)
         if not best:
-            until = [place for place in self.checkpoints() if checkpoints.number_of(place) <= step]
+            until = [place for place in self.checkpoints() if number_of(place) <= step]
             for old in until[:-KEPT]:
                 checkpoints.remove_checkpoint(old)
         return target

@@ -6,6 +6,7 @@ Eight bytes give the header's length; the header is JSON, name -> dtype, shape a
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,10 +58,10 @@ def from_file(file: int, size: int) -> Arrays:
     length = int.from_bytes(start, "little")
     if size < 8 or not 2 <= length <= min(size - 8, MOST_HEADER):
         raise Unreadable(f"a header of {length:,} bytes in a file of {size:,}")
-    header = files.read_from(file, length)
-    entries = _header(header, size)
+    entries = _header(files.read_from(file, length), size)
+    os.lseek(file, 0, os.SEEK_SET)
     try:
-        arrays: Arrays = load(start + header + files.read_from(file, size - 8 - length))
+        arrays: Arrays = load(files.read_from(file, size))
     except (SafetensorError, ValueError, KeyError) as error:
         raise Unreadable(str(error)[:200]) from error
     if {name: array.shape for name, array in arrays.items()} != {name: e.shape for name, e in entries.items()}:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 MOST_ENVS = 2**20
 MOST_TRANSITIONS = 2**28  # in a rollout: a few GB for the smallest observations
+LONGEST = 4096  # characters of a word; no path is longer
 MOST_ITEMS = 2**18  # of a list: a quarter of a second to look at
 
 
@@ -88,7 +89,7 @@ def _fit(value: Any, kind: Any) -> tuple[bool, Any]:
         return type(value) is int, value
     if kind is bool:
         return type(value) in (bool, int) and value in (0, 1), value == 1
-    return isinstance(value, kind), value
+    return isinstance(value, kind) and not (isinstance(value, str) and len(value) > LONGEST), value
 
 
 def _check_amounts(values: dict[str, Any], name: str) -> None:
