@@ -271,7 +271,7 @@ def test_every_tensor_of_a_checkpoint_can_be_missing_or_of_another_shape(copy):
         rest = {k: v for k, v in arrays.items() if k != name}
         for changed in (rest, rest | {name: np.zeros((3, 5, 7), array.dtype)}):
             write_checkpoint(place, changed, meta)
-            with pytest.raises(UsageError, match=name.replace(".", r"\.").split(".")[-1]):
+            with pytest.raises(UsageError, match=f"{name.split('.')[-1]}|networks that it describes"):
                 covary.load(place)
 
 
