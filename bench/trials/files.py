@@ -91,6 +91,42 @@ def seal(files: Files) -> Files:
 # ---------------------------------------------------------------------------------------- changes of bytes
 
 
+NEAR: dict[str, list[Any]] = {  # values of the right type, so that what is behind the types is reached
+    "algo": ["ppo", "actor_critic"],
+    "hidden": [[], [4], [4, 3], [3], [1, 1, 1], [4] * 300],
+    "activation": ["relu", "tanh", "gelu"],
+    "covariance": ["fixed", "diagonal", "full"],
+    "bounds": ["clip", "free", "mean", "squash", ["clip", "free"], ["clip"] * 3, []],
+    "periodic": [[], [0], [1], [0, 1], [0, 0], [5], [-1], [-5]],
+    "init_std": [0.5, 0.49, 1e-30, 1e30, 1e300, 5e-324, [0.1, 0.2], [0.1] * 3, []],
+    "covariance_matrix": [
+        [1],
+        [1, 2],
+        [1, 0, 0, 1],
+        [1, 0.5, 0.5, 1],
+        [0] * 4,
+        [1, 2, 2, 1],
+        [1e300] * 4,
+        [5e-324],
+        [],
+    ],
+    "low": [-1.0, 0.0, 1.0, "-inf", "inf", -3e38, 3.4028234e38, [0.0, 0.0], [-1.0, "-inf"], 1e-45, 0],
+    "high": [1.0, 0.0, 1e-45, "inf", "-inf", 3e38, [1.0, 1.0], [1.0, "inf"], 255, 1],
+    "shape": [[], [1], [2], [3], [1, 2], [2, 1], [0], [3, 0], [1] * 32, [1] * 33],
+    "dtype": ["float32", "float64", "float16", "int8", "uint64", "bool"],
+    "n": [1, 2, 3, 5, 6],
+    "start": [-1, 0, 1, 2**40, -(2**61)],
+    "noise": [0, 1, 255, 256],
+    "horizon": [None, 1, 2**20],
+    "state_dependent": [True, False],
+    "normalize_obs": [True, False],
+    "custom_torso": [True, False],
+    "seed": [0, 2**128, 2**200],
+    "count": [0.0, 1.0, 1e300, 1e-300],
+    "m2": [0.0, 1e300, 5e-324],
+    "episodes_started": [[], [0], [1] * 1000],
+}
+
 Rng = np.random.Generator
 Change = Callable[[Rng, Files, Files], Files]
 
@@ -152,7 +188,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _change_json(rng: Rng, data: dict[str, Any]) -> bytes:
-    """One to three entries at any depth: gone, another's, hostile, or hostile text that is no JSON."""
+    """One to three entries at any depth: gone, another's, likely, hostile, or hostile text that is no JSON."""
     text = None
     for _ in range(rng.integers(1, 4)):
         paths = list(_paths(data))
@@ -171,7 +207,8 @@ def _change_json(rng: Rng, data: dict[str, Any]) -> bytes:
             text = _pick(rng, TEXTS)
             at[last] = "@@"
         else:
-            at[last] = json.loads(json.dumps(_pick(rng, HOSTILE)))
+            near = NEAR.get(str(last)) if how < 0.75 else None
+            at[last] = json.loads(json.dumps(_pick(rng, near or HOSTILE)))
     raw = json.dumps(data, indent=2 if rng.random() < 0.5 else None).encode()
     return raw if text is None else raw.replace(b'"@@"', text)
 
