@@ -25,7 +25,13 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "policies": {"distributions", "errors", "heads", "nets"},
     "algorithms": {"errors", "nets", "optim", "policies", "returns", "types", "distributions"},
     "envs": {"errors"},
-    "runs": {"errors"},
+    "files": {"errors"},
+    "tensorfile": {"files"},
+    "checkpoints": {"errors", "files", "tensorfile"},
+    "finding": {"checkpoints", "errors", "files", "tensorfile"},
+    "runs": {"checkpoints", "errors", "files", "finding", "tensorfile"},
+    "typed": {"errors"},
+    "description": {"algorithms", "errors", "heads", "typed"},
     "presets": set(),
     "plots": {"errors", "runs"},
     "fast": {"distributions", "heads", "nets", "optim", "policies"},
@@ -71,7 +77,7 @@ def test_import_directions(name):
         assert {n.split(".")[0] for n in names} <= sys.stdlib_module_names | {"torch", "numpy", "rich", "covary"}
     if room == "algorithms" and parts[-1] != "__init__":
         assert not {n for n in names if n.startswith("covary.algorithms")}, "algorithms do not import each other"
-    if room == "runs":
+    if room in ("runs", "finding", "checkpoints", "tensorfile", "files", "typed"):
         assert not {n for n in names if n.split(".")[0] == "torch"}, "whoever watches a run needs no torch"
 
 

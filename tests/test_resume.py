@@ -68,6 +68,9 @@ class Long(Drift):
     LENGTH, FAR = 10**9, np.inf
 
 
+ODD = [(1, "a", None, True), {2: float("inf")}, 2**127]
+
+
 class Described(Drift):
     """What its seed and its actions do not decide, since it draws from the process's own generators."""
 
@@ -81,11 +84,13 @@ class Described(Drift):
             "x": self.x,
             "age": self.age,
             "dice": self.np_random.bit_generator.state,
-            "odd": [(1, "a", None, True), {2: float("inf")}],
+            "odd": ODD,
+            "array": np.array([[np.nan, -np.inf, 1.0]], np.float32),
         }
 
     def load_state_dict(self, state):
-        assert state["odd"] == [(1, "a", None, True), {2: float("inf")}]
+        assert state["odd"] == ODD
+        assert np.array_equal(state["array"], np.array([[np.nan, -np.inf, 1.0]], np.float32), equal_nan=True)
         self.x, self.age = state["x"], state["age"]
         self.np_random.bit_generator.state = state["dice"]
 

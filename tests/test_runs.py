@@ -96,13 +96,14 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path, monkeypatch, best):
     """The disk is full in the middle of a write: what was there stays, and nothing half is left."""
     run = Run.create(tmp_path / "r", {"algo": "ppo", "env": {}, "format": 1})
     place = run.save(5, {"x": np.full(3, 5.0)}, {"n": 5}, best=best)
-    import safetensors.numpy
+    from covary import files
 
-    def full(tensors, path):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def full(path, data):
+        path.write_bytes(data[: len(data) // 2])
+        if path.name != "agent.safetensors":  # the first that is written
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    monkeypatch.setattr(files, "write", full)
     with pytest.raises(UsageError, match="No space left"):
         run.save(5 if best else 6, {"x": np.zeros(3)}, {"n": 6}, best=best)
     arrays, meta = read_checkpoint(place)
@@ -152,8 +153,8 @@ def spoil(file, how):
                 "noise": os.urandom(200),
                 "zeros": bytes(200),
                 "a list": b"[1, 2]",
-                "nan": data.replace(b'"format": 1', b'"format": NaN'),
-                "another version": data.replace(b'"format": 1', b'"format": 99'),
+                "nan": data.replace(b'"format": 2', b'"format": NaN'),
+                "another version": data.replace(b'"format": 2', b'"format": 99'),
                 "deep": b"[" * 100_000,
             }[how]
         )
@@ -165,23 +166,47 @@ TEXT = ["empty", "cut short", "noise", "zeros", "a list", "nan", "another versio
 
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("agent.safetensors", how) for how in TENSORS] + [("agent.json", how) for how in ["missing", *TEXT]],
+    [("agent.safetensors", how) for how in TENSORS]
+    + [("agent.json", how) for how in ["missing", *TEXT]]
+    + [("manifest.json", how) for how in ["missing", *TEXT] if how != "another version"],
 )
-def test_a_broken_checkpoint_is_said_to_be(copy, name, how, capsys):
+def test_a_broken_checkpoint_is_passed_over_and_said_to_be(copy, name, how, capsys):
     newest = find_checkpoint(copy)
     spoil(newest / name, how)
     with pytest.raises(UsageError) as caught:
+        covary.load(newest)
+    assert str(newest / name) in str(caught.value)
+    for go_on in (lambda: covary.load(copy), lambda: cli(["eval", str(copy), "--json", "--episodes", "1"])):
+        found = go_on()
+        out, err = capsys.readouterr()
+        assert getattr(found, "steps", 180) == 180, "the next older one"
+        assert [str(newest) in line and name in line for line in err.splitlines() if "passed over" in line] == [True]
+        assert "Traceback" not in err
+        assert "passed over" not in out
+    assert cli(["train", "--resume", str(copy), "--steps", "240"]) == 0
+    assert "step 180" in capsys.readouterr().out
+    assert covary.load(copy).steps == 240
+
+
+def test_where_none_is_whole_that_is_said(copy, capsys):
+    for place in Run.open(copy).checkpoints():
+        spoil(place / "agent.safetensors", "by a byte")
+    with pytest.raises(UsageError, match=r"none of 3(.|\n)*agent\.safetensors"):
         covary.load(copy)
-    assert name in str(caught.value) or "agent.json" in str(caught.value)
-    assert str(newest) in str(caught.value)
-    if how == "another version":
-        assert "99" in str(caught.value)
     assert cli(["eval", str(copy), "--json"]) == 2
     assert cli(["train", "--resume", str(copy), "--steps", "240"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "Traceback" not in err
-    assert covary.load(sorted(newest.parent.iterdir())[0]).steps == 160, "an older one is still good"
+
+
+def test_a_newer_version_s_checkpoint_is_not_passed_over(copy, capsys):
+    """It is good, and whatever this version wrote after it would take its place."""
+    spoil(find_checkpoint(copy) / "manifest.json", "another version")
+    with pytest.raises(UsageError, match="99"):
+        covary.load(copy)
+    assert cli(["train", "--resume", str(copy), "--steps", "240"]) == 2
+    assert "format 99" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["missing", *TEXT])
@@ -211,10 +236,10 @@ def corrupted(data):
 def test_every_entry_of_a_checkpoint_can_be_wrong(copy):
     """Nothing but a UsageError ever comes of it."""
     place = find_checkpoint(copy)
-    good = json.loads((place / "agent.json").read_text())
+    arrays, good = read_checkpoint(place)
     refused = 0
     for label, changed in corrupted(good):
-        (place / "agent.json").write_text(json.dumps(changed))
+        write_checkpoint(place, arrays, changed)
         try:
             agent = covary.load(place)
             agent.act(np.zeros(agent.observation_space.shape))
@@ -247,8 +272,8 @@ def test_every_tensor_of_a_checkpoint_can_be_missing_or_of_another_shape(copy):
     for name, array in own.items():
         rest = {k: v for k, v in arrays.items() if k != name}
         for changed in (rest, rest | {name: np.zeros((3, 5, 7), array.dtype)}):
-            write_checkpoint(place, changed, {k: v for k, v in meta.items() if k != "format"})
-            with pytest.raises(UsageError):
+            write_checkpoint(place, changed, meta)
+            with pytest.raises(UsageError, match=f"{name.split('.')[-1]}|networks that it describes"):
                 covary.load(place)
 
 
@@ -503,13 +528,13 @@ def test_loading_imports_nothing_that_a_file_names(recorded, tmp_path):
     (tmp_path / "evil.py").write_text("open('trap', 'w')\nConfig = Learner = dict\n")
     (tmp_path / "evil").mkdir()
     check = (
-        "import covary, sys, json, pathlib; covary.load('run');"
+        "import covary, sys, pathlib; covary.load('run');"
         "assert not [m for m in sys.modules if m.startswith('covary_env_') or m == 'worlds'];"
-        "place = sorted(pathlib.Path('run/checkpoints').iterdir())[-1] / 'agent.json';"
-        "meta = json.loads(place.read_text());\n"
+        "place = sorted(pathlib.Path('run/checkpoints').iterdir())[-1];"
+        "from covary.runs import read_checkpoint, write_checkpoint; arrays, meta = read_checkpoint(place)\n"
         "for change in ({'algo': 'evil'}, {'algo': '../evil'}, {'algo': 'ppo.evil'}, {'activation': 'evil.x'}):\n"
         "    inner = {'policy': meta['policy'] | change} if 'activation' in change else change\n"
-        "    place.write_text(json.dumps(meta | inner))\n"
+        "    write_checkpoint(place, arrays, meta | inner)\n"
         "    try:\n        covary.load('run')\n    except covary.UsageError: pass\n    else: raise SystemExit(3)\n"
         "assert 'evil' not in sys.modules"
     )

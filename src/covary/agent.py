@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import covary
-from covary import algorithms, runs
+from covary import algorithms, description, runs
 from covary.envs import spaces
 from covary.errors import UsageError, check_sizes
 from covary.heads import PolicyConfig
@@ -178,24 +178,28 @@ class Agent:
         Raises:
             UsageError: one whose tensors do not fit this agent.
         """
-        tensors = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
         try:
+            description.check_state(meta, "the checkpoint")
+            description.check_arrays(arrays, self.state()[0])
+            description.check_numbers(meta["learner"], self.learner.numbers(), "learner")
+            if rows := meta.get("noise", 0):  # the first runs kept none
+                description.check_noise(rows, arrays.get("noise"), self.noise(0, 1), hasattr(self.action_space, "n"))
+            tensors = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
             self.policy.load_state_dict(_under("policy.", tensors))
             self.learner.critic.load_state_dict(_under("critic.", tensors))
             for name, optimizer in self.learner.optimizers.items():
                 if state := _under(f"{name}.", tensors):
                     optimizer.load_state(state)
-            self.learner.generator.set_state(tensors["generator"])
-            if rows := int(meta.get("noise", 0)):  # the first runs kept none
-                self.ahead = tensors["noise"].numpy()
-                if len(self.ahead) != rows or self.ahead.dtype != np.float32:
-                    raise ValueError(f"noise of shape {self.ahead.shape}")
+            _set_state(self.learner.generator, tensors["generator"])
+            self.ahead = tensors["noise"].numpy() if rows else np.zeros((0, 0), np.float32)
             self.learner.load_numbers(meta["learner"])
-            self.steps = int(meta["steps"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            self.steps = meta["steps"]
+        except UsageError:
+            raise
+        except (KeyError, RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 "A checkpoint must fit the agent it is loaded into.",
-                given=str(error).splitlines()[0] if not isinstance(error, KeyError) else f"no {error}",
+                given=" ".join(str(error).split())[:300] if not isinstance(error, KeyError) else f"no {error}",
                 cause="another torso, or a file that was changed",
             ) from error
 
@@ -246,8 +250,18 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+def _set_state(generator: torch.Generator, state: Tensor) -> None:
+    """Raises ValueError, or torch's RuntimeError, for a state that no generator was ever in."""
+    trial = torch.Generator().set_state(state)  # it keeps numbers that are drawn already, of which the next is made
+    draws = torch.randn(1, generator=trial), torch.randn(1, generator=trial, dtype=torch.float64)
+    if not all(bool(x.abs() < 100) for x in draws):
+        raise ValueError("a generator whose next number no generator draws")
+    generator.set_state(state)
+
+
 def load(path: str | Path, torso: nn.Module | None = None, *, device: str = "cpu") -> Agent:
-    """The agent in a checkpoint, or in the newest checkpoint of a run. Imports nothing that a file names.
+    """The agent in a checkpoint, or in the newest checkpoint of a run that is whole; newer ones that are not are named
+    on stderr. Imports nothing that a file names.
 
     Args:
         torso: the module that the policy was trained with, if it was your own.
@@ -255,30 +269,32 @@ def load(path: str | Path, torso: nn.Module | None = None, *, device: str = "cpu
     Raises:
         UsageError: no such checkpoint, a broken one, one of another version, or one that needs its torso.
     """
-    place = runs.find_checkpoint(path)
-    arrays, meta = runs.read_checkpoint(place)
+    place, arrays, meta = runs.newest_checkpoint(path)
+    said = description.read(meta, CriticConfig, place)
+    if said.custom_torso and torso is None:
+        raise UsageError(
+            "This policy was trained with a torso of its user's own.",
+            given=place,
+            fix="covary.load(path, torso=MyTorso())",
+        )
+    observed, acted = spaces.from_json(meta["observation_space"]), spaces.from_json(meta["action_space"])
+    description.check_size(said, spaces.Encoder(observed).size, acted, arrays, place)
     try:
-        if meta["custom_torso"] and torso is None:
-            raise UsageError(
-                "This policy was trained with a torso of its user's own.",
-                given=place,
-                fix="covary.load(path, torso=MyTorso())",
-            )
         agent = Agent(
-            meta["algo"],
-            spaces.from_json(meta["observation_space"]),
-            spaces.from_json(meta["action_space"]),
-            config=algorithms.find(meta["algo"]).Config(**meta["config"]),
-            policy=PolicyConfig(**meta["policy"]),
-            critic=CriticConfig(**meta["critic"]),
+            said.algo,
+            observed,
+            acted,
+            config=said.config,
+            policy=said.policy,
+            critic=said.critic,
             torso=torso,
-            seed=int(meta["seed"]),
+            seed=said.seed,
             device=device,
         )
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UsageError("agent.json must describe an agent.", given=f"{place}: {error}") from error
+        raise UsageError("agent.json must describe an agent.", given=f"{place}: {str(error)[:300]}") from error
     agent.restore(arrays, meta)
     return agent
 

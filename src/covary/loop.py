@@ -181,7 +181,7 @@ class _Loop:
         """A checkpoint. Raises UsageError where it holds what is not finite, or cannot be written."""
         self._gather()
         arrays, meta = snapshot.take(self.agent, self.adapter, self.iterate, self.report)
-        if bad := [name for name, x in arrays.items() if not name.startswith("envs.") and not np.isfinite(x).all()]:
+        if bad := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
             raise diverged(bad, self.agent.steps)  # what is on the disk stays good
         meta["run"]["whole"] = self.whole
         self.run.save(self.agent.steps, arrays, meta)

@@ -3,31 +3,30 @@
 config.json            all settings, versions and the seed; written first
 metrics.jsonl          what was learned, a line a report: decided by seed and settings alone
 timing.jsonl           clock times and steps per second
-checkpoints/N/         agent.json and agent.safetensors after N steps, complete or absent
+checkpoints/N/         what the agent was after N steps, complete or absent (see checkpoints.py)
 checkpoints/best/      the best by evaluation, where there is any
+checkpoints/aside-N/   one that was broken, and is in the way of what a resumed run will write
 profile.json           where the time went, if it was asked for
 curve.png              at the end
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from covary import checkpoints, files, finding
+from covary.checkpoints import FORMAT, check_format, read_checkpoint, write_checkpoint
 from covary.errors import UsageError
+from covary.files import read_json
+from covary.finding import find_checkpoint, newest_checkpoint, number_of
+from covary.tensorfile import Arrays
 
-FORMAT = 1
 KEPT = 3  # checkpoints, besides the best
-Arrays = dict[str, NDArray[Any]]
 
 
 class Run:
@@ -47,13 +46,9 @@ class Run:
                 fix=f"another --out, or `covary train --resume {path}` to go on with it",
             )
         run = cls(path, config)
-        try:
+        with files.writing(path, "The run folder must be writable.", fix="--out FOLDER"):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            run.write_config()
-        except OSError as error:
-            raise UsageError(
-                "The run folder must be writable.", given=f"{path}: {error.strerror}", fix="--out FOLDER"
-            ) from error
+        run.write_config()
         return run
 
     @classmethod
@@ -70,82 +65,104 @@ class Run:
         config = read_json(file)
         if not isinstance(config.get("algo"), str) or not isinstance(config.get("env"), dict):
             raise UsageError("config.json must hold a run's settings.", given=f"{file} without algo or env")
-        _check_format(config, file)
+        check_format(config, file)
         return cls(path, config)
 
     def write_config(self) -> None:
-        _write(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
+        """Raises UsageError where the disk takes no more; the one before is then still there."""
+        self.write("config", self.config)
 
     def write(self, name: str, record: Mapping[str, Any]) -> None:
-        """Writes NAME.json."""
-        _write(self.path / f"{name}.json", json.dumps(record, indent=2) + "\n")
+        """Writes NAME.json, whole or not at all. Raises UsageError where the disk takes no more."""
+        file = self.path / f"{name}.json"
+        with files.writing(file):
+            files.replace(file, (json.dumps(record, indent=2) + "\n").encode())
 
     # ---- lines
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
-        """Adds a line to metrics or timing; it is on its way to the disk when this returns."""
+        """Adds a line to metrics or timing; it is on its way to the disk when this returns.
+
+        Raises:
+            UsageError: the disk takes no more; nothing of the line is then there, and all before it is.
+        """
         file = self.path / f"{name}.jsonl"
-        try:
-            with open(file, "a", encoding="utf-8") as lines:
-                lines.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-        except OSError as error:
-            raise UsageError("A run's folder must stay writable.", given=f"{file}: {error}") from error
+        line = json.dumps(_finite(record), allow_nan=False).encode() + b"\n"
+        with files.writing(file):
+            _append(file, line)
 
     def lines(self, name: str = "metrics") -> Iterator[dict[str, Any]]:
-        """The lines of metrics or timing; a torn last line is passed over."""
-        with contextlib.suppress(FileNotFoundError), self._open(name) as file:
-            for line in file:
-                with contextlib.suppress(json.JSONDecodeError):
-                    if isinstance(record := json.loads(line), dict) and isinstance(record.get("step"), int):
-                        yield record
+        """The lines of metrics or timing; a torn one is passed over."""
+        yield from (record for _, record in self._lines(name) if record is not None)
 
-    def _open(self, name: str) -> TextIO:
-        return open(self.path / f"{name}.jsonl", encoding="utf-8", errors="replace")
+    def _lines(self, name: str) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+        """Each line as it stands in the file, and its record where it is one."""
+        try:
+            with open(self.path / f"{name}.jsonl", "rb") as file:
+                for line in file:
+                    yield line, _record(line)
+        except FileNotFoundError:
+            return
 
-    def cut_back(self, step: int) -> None:
-        """Drops what was logged after `step`, which a resumed run will log again."""
+    def cut_back(self, step: int, taken: int) -> None:
+        """Drops what was logged after `step`, which a resumed run will log again, and a torn last line.
+
+        What stays, stays byte for byte. Checkpoints after the one of `taken` steps, from which the run goes on, are set
+        aside as `aside-N`, so that they are not taken for what the resumed run will write.
+
+        Raises:
+            UsageError: the disk takes no more; nothing that was logged is then lost.
+        """
         for name in ("metrics", "timing"):
-            kept = [line for line in self.lines(name) if line.get("step", 0) <= step]
-            _write(self.path / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+            file = self.path / f"{name}.jsonl"
+            with files.writing(file):
+                if (kept := self._until(name, step)) is not None:
+                    _shorten(file, kept)
+        for place in self.checkpoints():
+            if number_of(place) > taken:
+                aside = place.with_name(f"aside-{number_of(place):012d}")
+                with files.writing(place):
+                    files.remove(aside)
+                    os.rename(place, aside)
+
+    def _until(self, name: str, step: int) -> bytes | None:
+        """All lines of a file but the records after `step` and what is torn at its end; None where there is none."""
+        kept, tail, seen = bytearray(), bytearray(), False
+        for line, record in self._lines(name):
+            seen = True
+            if record is None:
+                tail += line  # stays if a record follows it
+            elif record["step"] <= step:
+                kept += tail + line
+                tail.clear()
+        if kept and not kept.endswith(b"\n"):
+            kept += b"\n"
+        return bytes(kept) if seen else None
 
     # ---- checkpoints
 
     def checkpoints(self) -> list[Path]:
         """From the oldest to the newest; the best is not among them."""
-        found = (p for p in (self.path / "checkpoints").glob("*") if p.name.isdecimal() and p.is_dir())
-        return sorted(found, key=lambda p: int(p.name))
+        return finding.numbered(self.path / "checkpoints")
 
     def save(self, step: int, tensors: Arrays, meta: dict[str, Any], *, best: bool = False) -> Path:
-        """Writes a checkpoint, whole or not at all, and drops the oldest beyond the last three."""
-        target = self.path / "checkpoints" / ("best" if best else f"{step:012d}")
+        """Writes a checkpoint, whole or not at all, and drops the oldest beyond the last three.
+
+        Raises:
+            UsageError: the disk takes no more; the checkpoints before are still there.
+        """
+        folder = self.path / "checkpoints"
+        target = folder / ("best" if best else f"{step:012d}")
+        with files.writing(folder, "A checkpoint must be writable."):
+            for left in folder.glob(".*"):  # by a writer that was killed
+                if left.suffix in (".tmp", ".old"):
+                    checkpoints.tidy(folder / left.name.removeprefix(".").removesuffix(left.suffix))
         write_checkpoint(target, tensors, meta)
-        for old in self.checkpoints()[:-KEPT]:
-            shutil.rmtree(old)
+        if not best:
+            until = [place for place in self.checkpoints() if number_of(place) <= step]
+            for old in until[:-KEPT]:
+                checkpoints.remove_checkpoint(old)
         return target
-
-
-def _check_format(data: dict[str, Any], file: Path) -> None:
-    if data.get("format") != FORMAT:
-        raise UsageError(
-            f"This version of Covary reads format {FORMAT}.",
-            given=f"{file}: format {data.get('format')!r}, written by Covary {data.get('covary')}",
-            fix="the version of Covary that wrote it",
-        )
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Raises UsageError unless the file holds one JSON object of finite numbers."""
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON number")
-
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file.name} must be readable JSON.", given=f"{file}: {error}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{file.name} must hold a JSON object.", given=f"{file}: {type(data).__name__}")
-    return data
 
 
 def _finite(value: Any) -> Any:
@@ -157,91 +174,60 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-_FILES = ("agent.json", "agent.safetensors")
-
-
-def write_checkpoint(target: Path, tensors: Arrays, meta: dict[str, Any]) -> None:
-    """agent.json and agent.safetensors under a temporary name, then renamed. Replaces a checkpoint and nothing else.
-
-    Raises:
-        UsageError: a target that holds something else, or a disk that takes no more.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    if target.exists() and not (target.is_dir() and {p.name for p in target.iterdir()} <= set(_FILES)):
-        raise UsageError(
-            "A checkpoint is a folder of its own.",
-            given=f"{target}, which holds something else",
-            fix="a folder that does not exist yet",
-        )
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record in a line, or None where it is torn or no record of a step."""
     try:
-        temporary.mkdir(parents=True)
-        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, temporary / "agent.safetensors")
-        _write(temporary / "agent.json", json.dumps({"format": FORMAT, **meta}, indent=2, allow_nan=False) + "\n")
-        if target.exists():
-            old = target.with_name(f".{target.name}.old")
-            shutil.rmtree(old, ignore_errors=True)  # left by a writer that was killed
-            target.rename(old)
-            temporary.rename(target)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(target)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise UsageError(
-            "A checkpoint must be writable.", given=f"{target}: {error}", cause="a full disk, or no permission"
-        ) from error
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
-def find_checkpoint(path: str | Path) -> Path:
-    """A checkpoint itself, or the newest of a run.
-
-    Raises:
-        UsageError: neither is there.
-    """
-    path = Path(path)
-    if (path / "agent.json").is_file() or (path / "agent.safetensors").is_file():
-        return path
-    if not path.exists():
-        raise UsageError("A run or checkpoint must exist.", given=path)
-    if not (path / "config.json").is_file():
-        raise UsageError("A run holds a config.json, a checkpoint an agent.json.", given=f"{path}, which has neither")
-    found = Run(path, {}).checkpoints()
-    if not found:
-        raise UsageError(
-            "This run has no checkpoint yet.",
-            given=path,
-            cause="it was stopped before its first one",
-            fix=f"covary train --resume {path}",
-        )
-    return found[-1]
-
-
-def read_checkpoint(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Raises UsageError where a file is missing, empty, corrupted or of another version."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    meta = read_json(path / "agent.json")
-    _check_format(meta, path / "agent.json")
+def _append(path: Path, line: bytes) -> None:
+    """A line of its own, whole or not at all. Raises OSError."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        return load_file(path / "agent.safetensors"), meta
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise UsageError(
-            "A checkpoint must be whole.",
-            given=f"{path / 'agent.safetensors'}: {error}",
-            cause="a copy that was cut short, or a disk that was full",
-            fix=f"remove {path}: the next older one is then the newest",
-        ) from error
+        end = os.lseek(file, 0, os.SEEK_END)
+        if end and _last_byte(file, end) != b"\n":  # a torn one keeps a line to itself
+            line = b"\n" + line
+        try:
+            files.put(file, line)
+        except BaseException:
+            os.ftruncate(file, end)
+            raise
+    finally:
+        os.close(file)
+
+
+def _last_byte(file: int, end: int) -> bytes:
+    os.lseek(file, end - 1, os.SEEK_SET)
+    return os.read(file, 1)
+
+
+def _shorten(file: Path, kept: bytes) -> None:
+    """Leaves `kept` of a file: cuts it where that is how it starts, else puts another in its place. Raises OSError."""
+    data = file.read_bytes()
+    if data == kept:
+        return
+    if not data.startswith(kept):
+        files.replace(file, kept)
+        return
+    descriptor = os.open(file, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.ftruncate(descriptor, len(kept))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+__all__ = [
+    "FORMAT",
+    "KEPT",
+    "Arrays",
+    "Run",
+    "find_checkpoint",
+    "newest_checkpoint",
+    "read_checkpoint",
+    "read_json",
+    "write_checkpoint",
+]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import covary
-from covary import runs
+from covary import description, runs, typed
 from covary.agent import Agent, CriticConfig, load
 from covary.algorithms import find
 from covary.choices import choose, environments
@@ -26,7 +26,7 @@ from covary.fast import cache
 from covary.heads import PolicyConfig
 from covary.loop import run_training
 from covary.progress import Progress
-from covary.runs import FORMAT, Run, find_checkpoint, read_checkpoint
+from covary.runs import FORMAT, Run, newest_checkpoint, read_checkpoint
 from covary.settings import RunOptions, Settings, settle
 
 
@@ -169,10 +169,14 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         settings = replace(settings, run=replace(settings.run, steps=steps))
     if device is not None:
         settings = replace(settings, run=replace(settings.run, device=device))  # type: ignore[arg-type]
-    checkpoint = find_checkpoint(path) if run.checkpoints() else None
     say = Progress(0, quiet=quiet, live=False).say
-    if checkpoint is not None:
-        arrays, meta = read_checkpoint(checkpoint)
+    checkpoint = None
+    if run.checkpoints():
+        checkpoint, arrays, meta = newest_checkpoint(path, say)
+        mine = (settings.run.algo, settings.run.seed, bool(run.config.get("custom_torso")))
+        described = description.Described(*mine, settings.config, settings.policy, settings.critic)
+        said = description.read(meta, CriticConfig, checkpoint)
+        description.check_same(said, described, checkpoint)
         if meta["steps"] >= settings.run.steps:
             say(f"{path} is finished: {meta['steps']:,} of {settings.run.steps:,} steps. --steps N extends it")
             return load(checkpoint, torso=torso)
@@ -199,7 +203,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         chosen = choose(agent, settings.run.fast, before)._replace(processes=processes)
         run.config |= {"steps": settings.run.steps, "chosen": chosen._asdict()}
         run.write_config()
-        run.cut_back(_logged(meta) if checkpoint is not None else 0)
+        run.cut_back(_logged(meta) if checkpoint is not None else 0, agent.steps)
         progress = Progress(settings.run.steps, agent.steps, quiet=quiet)
         progress.say(f"going on with {path} at step {agent.steps:,}")
         progress.say(chosen.line())
@@ -259,22 +263,20 @@ def _record(source: Source, settings: Settings, custom_torso: bool) -> dict[str,
     }
 
 
+LATER = frozenset(("fast", "profile", "restart_workers"))  # options that the first runs did not have
+
+
 def _settings_of(run: Run) -> Settings:
     """Raises UsageError where config.json lacks something or holds what no run can have."""
-    c = run.config
-    try:
-        later = {"fast", "profile", "restart_workers"}  # options that the first runs did not have
-        names = [name for name in RunOptions.__dataclass_fields__ if name in c or name not in later]
-        return Settings(
-            RunOptions(**{name: c[name] for name in names}),
-            find(c["algo"]).Config(**c["config"]),
-            PolicyConfig(**c["policy"]),
-            CriticConfig(**c["critic"]),
-            {},
-        )
-    except UsageError:
-        raise
-    except (KeyError, TypeError) as error:
-        raise UsageError(
-            "config.json must hold all settings of a run.", given=f"{run.path / 'config.json'}: {error}"
-        ) from error
+    c, file = run.config, run.path / "config.json"
+    for name in (*RunOptions.__dataclass_fields__, "config", "policy", "critic"):
+        if name not in c and name not in LATER:
+            raise UsageError("config.json must hold all settings of a run.", given=f"{file}: no {name}")
+    options = {name: c[name] for name in RunOptions.__dataclass_fields__ if name in c}
+    return Settings(
+        made := typed.from_json(RunOptions, options, str(file)),
+        typed.from_json(find(made.algo).Config, c["config"], f"{file}: config"),
+        typed.from_json(PolicyConfig, c["policy"], f"{file}: policy"),
+        typed.from_json(CriticConfig, c["critic"], f"{file}: critic"),
+        {},
+    )

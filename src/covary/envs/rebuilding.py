@@ -191,12 +191,17 @@ def packed(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
     Raises:
         EnvironmentFault: something that is neither a number, a string, None, an array nor a dict, list or tuple.
     """
-    if value is None or isinstance(value, bool | str | int) or (isinstance(value, float) and np.isfinite(value)):
+    if value is None or isinstance(value, bool | str | int) or (type(value) is float and np.isfinite(value)):
         return value
-    if isinstance(value, np.ndarray | np.generic | float) and np.asarray(value).dtype.kind in "biuf":
+    if type(value) is float:
+        return {"float": str(value)}
+    if isinstance(value, np.ndarray | np.generic) and (array := np.asarray(value)).dtype.kind in "biuf":
         key = f"{name}.{len(arrays)}"
-        arrays[key] = np.array(value)
-        return {"float" if isinstance(value, float) else "array": key}
+        if array.dtype.kind == "f" and not np.isfinite(array).all():  # a checkpoint's tensors are finite
+            arrays[key] = np.frombuffer(array.tobytes(), np.uint8)
+            return {"bits": [key, array.dtype.str, list(array.shape)]}
+        arrays[key] = np.array(array)
+        return {"array": key}
     if isinstance(value, dict):
         pairs = [[packed(k, name, arrays), packed(v, name, arrays)] for k, v in value.items()]
         return {"dict": pairs}
@@ -215,7 +220,8 @@ def unpacked(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
         return value
     ((kind, inner),) = value.items()
     make: dict[str, Callable[[Any], Any]] = {
-        "float": lambda key: float(arrays[key]),
+        "float": float,
+        "bits": lambda told: np.frombuffer(arrays[told[0]].tobytes(), told[1]).reshape(told[2]).copy(),
         "array": lambda key: arrays[key].copy(),
         "dict": lambda pairs: {_hashable(unpacked(k, arrays)): unpacked(v, arrays) for k, v in pairs},
         "list": lambda each: [unpacked(one, arrays) for one in each],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -96,21 +97,69 @@ def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
     }
 
 
-def from_json(data: dict[str, Any]) -> gymnasium.Space[Any]:
-    """Raises UsageError where `data` describes no space."""
+MOST = 2**23  # numbers in a space, three images of 1600 x 1600 pixels: a second and 200 MB to make it
+_DTYPES = [
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+]
+
+
+def from_json(data: Any) -> gymnasium.Space[Any]:
+    """The space that `to_json` described. Raises UsageError where `data` describes none."""
     try:
-        if data["kind"] == "Discrete":
-            return gymnasium.spaces.Discrete(int(data["n"]), start=int(data["start"]))
-        shape, dtype = tuple(int(n) for n in data["shape"]), np.dtype(data["dtype"])
-        if not (np.issubdtype(dtype, np.number) or dtype.kind == "b") or np.prod(shape) > 1e8:
-            raise ValueError(dtype)
+        if not isinstance(data, dict):
+            raise ValueError("no object")
+        if data.get("kind") == "Discrete":
+            return _discrete(**{k: v for k, v in data.items() if k != "kind"})
+        if data.get("kind") == "Box":
+            return _box(**{k: v for k, v in data.items() if k != "kind"})
+        raise ValueError("neither a Box nor Discrete")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(
+            "The description of a space is broken.", given=f"{_shown(data)}: {str(error)[:200]}"
+        ) from error
 
-        def bound(x: Any) -> NDArray[Any]:
-            each = np.asarray(
-                [x] if isinstance(x, int | float | str) else x, None if dtype.kind in "iu" else np.float64
-            )
-            return np.broadcast_to(each.astype(dtype), (int(np.prod(shape)),)).reshape(shape)
 
-        return gymnasium.spaces.Box(bound(data["low"]), bound(data["high"]), shape, dtype)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError("The description of a space is broken.", given=repr(data)[:200]) from error
+def _shown(data: Any) -> str:
+    if not isinstance(data, dict):
+        return type(data).__name__
+    pairs = [(k, f"{len(v):,} values" if isinstance(v, list | dict) and len(v) > 4 else v) for k, v in data.items()]
+    return ascii({k[:20]: v[:40] if isinstance(v, str) else v for k, v in pairs[:6]})[:300]
+
+
+def _discrete(n: Any, start: Any) -> gymnasium.Space[Any]:
+    if not (type(n) is int and type(start) is int and 0 < n <= MOST and abs(start) < 2**62):
+        raise ValueError(f"n is a whole number from 1 to {MOST:,}")
+    return gymnasium.spaces.Discrete(n, start=start)
+
+
+def _box(low: Any, high: Any, shape: Any, dtype: Any) -> gymnasium.Space[Any]:
+    if dtype not in _DTYPES:
+        raise ValueError("a dtype that is none")
+    if not (isinstance(shape, list) and len(shape) <= 32 and all(type(n) is int and n >= 0 for n in shape)):
+        raise ValueError("a shape that is none")
+    if (size := math.prod(shape)) > MOST:
+        raise ValueError(f"more than {MOST:,} numbers")
+    kind = np.dtype(dtype)
+    return gymnasium.spaces.Box(
+        _bound(low, size, kind).reshape(shape), _bound(high, size, kind).reshape(shape), tuple(shape), kind.type
+    )
+
+
+def _bound(given: Any, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """One bound, or one for each of `size` numbers; "inf" and "-inf" are words. (size,)"""
+    each = given if isinstance(given, list) else [given] * size if size == 0 else [given]
+    if len(each) not in (1, size):
+        raise ValueError(f"{len(each):,} bounds for {size:,} numbers")
+    kinds: tuple[Any, ...] = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}[dtype.kind]
+    words = ("inf", "-inf") if dtype.kind == "f" else ()
+    if not all(type(x) in kinds or (type(x) is str and x in words) for x in each):
+        raise ValueError(f"a bound that is no {dtype.name}")
+    with np.errstate(over="ignore"):
+        bound = np.array([float(x) if dtype.kind == "f" else x for x in each], dtype)
+    if dtype.kind == "f" and np.count_nonzero(np.isinf(bound)) != sum(isinstance(x, str) for x in each):
+        raise ValueError(f"a bound that {dtype.name} cannot hold")
+    return np.broadcast_to(bound, (size,))
