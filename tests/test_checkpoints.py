@@ -120,17 +120,21 @@ def test_a_run_of_any_format_is_loaded_and_acts_as_it_did(place):
     np.testing.assert_allclose(agent.act(obs), told["sampled"], **close)  # its random numbers go on
 
 
+def own(arrays):
+    """The names of what is the agent's, and not its run's."""
+    return {name for name in arrays if not name.startswith(("envs.", "generators.", "report.", "rollout.", "noise"))}
+
+
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
 def test_a_run_of_any_format_is_gone_on_with(place, tmp_path):
     run = Path(shutil.copytree(place, tmp_path / "run"))
-    logged = (run / "metrics.jsonl").read_bytes()
     before, _ = read_checkpoint(Run.open(run).checkpoints()[-1])
     covary.train(resume=run, steps=128, quiet=True)
-    assert (run / "metrics.jsonl").read_bytes().startswith(logged)
+    assert [line["step"] for line in Run.open(run).lines()][-1] == 128
     newest, after, meta = newest_checkpoint(run)
     assert (meta["format"], meta["steps"]) == (FORMAT, 128)
     assert (newest / "manifest.json").is_file()
-    assert set(after) - {"noise"} == set(before) - {"noise"}
+    assert own(after) == own(before)
     assert after["adam.steps"] > before["adam.steps"]
 
 
@@ -240,7 +244,7 @@ def test_what_was_passed_over_is_out_of_the_way_of_what_comes_after(run):
         run.save(step, *state(step))
     for place in run.checkpoints()[1:]:
         (place / "agent.json").write_bytes(b"{")
-    run.cut_back(10)
+    run.cut_back(5, 10)
     assert [number_of(p) for p in run.checkpoints()] == [10]
     assert sorted(p.name for p in (run.path / "checkpoints").glob("aside-*")) == [f"aside-{n:012d}" for n in (20, 30)]
     for step in (11, 12, 13):
@@ -305,15 +309,15 @@ def test_lines_that_stay_stay_byte_for_byte(run):
     file = run.path / "metrics.jsonl"
     file.write_bytes(b"".join(lines) + b'{"step": 4')
     inode = file.stat().st_ino
-    run.cut_back(3)
+    run.cut_back(3, 3)
     assert file.read_bytes() == b"".join(lines)
-    run.cut_back(2)
+    run.cut_back(2, 2)
     assert file.read_bytes() == b"".join(lines[:3])
     assert file.stat().st_ino == inode, "cut, not written again"
     file.write_bytes(b'{"step": 1}\n{"step": 9}\n{"step": 2}')
-    run.cut_back(2)
+    run.cut_back(2, 2)
     assert file.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
-    run.cut_back(0)
+    run.cut_back(0, 0)
     assert file.read_bytes() == b""
     assert not (run.path / "timing.jsonl").exists()
 

@@ -326,9 +326,9 @@ def test_a_torn_last_line_is_passed_over_and_cut_away(copy, capsys):
             file.write(torn)
         assert steps_of(copy)[: len(whole)] == whole
         assert cli(["plot", str(copy), "-o", str(copy / "again.png")]) == 0
-        run.cut_back(200)
+        run.cut_back(200, 200)
         assert steps_of(copy) == whole
-    run.cut_back(100)
+    run.cut_back(100, 100)
     assert steps_of(copy) == [step for step in whole if step <= 100]
     assert len(list(run.lines("timing"))) == len(steps_of(copy))
 

@@ -113,7 +113,7 @@ SAVES: dict[str, Callable[[Run], object]] = {
     "the same step again": lambda run: run.save(4, *_state(40)),
     "the best": lambda run: run.save(5, *_state(5), best=True),
     "a line": lambda run: run.append("metrics", {"step": LINES + 1, "x": 0.7}),
-    "cut back": lambda run: run.cut_back(4),
+    "cut back": lambda run: run.cut_back(4, 4),
     "the config": _config,
 }
 AFTER = {"a new checkpoint": (4, 6), "a fourth checkpoint": (4, 5, 6, 7), "the same step again": (4, 40)}
