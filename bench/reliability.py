@@ -48,15 +48,15 @@ def _kills(rows: Rows) -> tuple[str, bool]:
 
 
 def _writes(rows: Rows) -> tuple[str, bool]:
-    tried, lost = sum(r["positions"] for r in rows), sum(r["lost"] for r in rows)
+    tried, lost = sum(r["tried"] for r in rows), sum(r["lost"] for r in rows)
     return f"{tried} positions, {lost} runs lost", not lost
 
 
 def _files(rows: Rows) -> tuple[str, bool]:
-    total = {k: sum(r.get(k, 0) for r in rows) for k in ("inputs", "refused", "crashes", "memory", "executed", "wrong")}
-    bad = {k: total[k] for k in ("crashes", "memory", "executed", "wrong")}
-    text = f"{total['inputs']:,} inputs, {total['refused']:,} refused with a message; {bad['crashes']} crashes, "
-    text += f"{bad['memory']} over 1 GB, {bad['executed']} executed code, {bad['wrong']} silently wrong"
+    bad = {k: sum(r[k] for r in rows) for k in ("crashes", "over 1 GB", "touched", "silently wrong")}
+    inputs, refused = sum(r["inputs"] for r in rows), sum(r["refused"] for r in rows)
+    text = f"{inputs:,} inputs, {refused:,} refused with a message; {bad['crashes']} crashes, "
+    text += f"{bad['over 1 GB']} over 1 GB, {bad['touched']} ran code, {bad['silently wrong']} silently wrong"
     return text, not any(bad.values())
 
 

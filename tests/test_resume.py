@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import covary
 from covary.envs.heliostat import HeliostatVectorEnv
 from covary.envs.heliostat_tensors import HeliostatTensors
 from covary.envs.sources import resolve
-from covary.runs import Run, find_checkpoint, read_checkpoint
+from covary.runs import Run, find_checkpoint, read_checkpoint, write_checkpoint
 
 STOP: dict[str, int] = {"at": 0, "seen": 0, "process": 0, "signal": signal.SIGTERM}
 
@@ -447,3 +449,68 @@ def test_one_that_is_not_decided_by_its_seed_cannot_be_put_back(dying, tmp_path,
     monkeypatch.setattr(Dying, "reset", LoadedDice.reset)
     with pytest.raises(covary.UsageError, match="must be where they were"):
         train(dying, tmp_path / "run", ONLINE | ASYNC | {"restart_workers": True})
+
+
+# --------------------------------------------------------------------------------------- states that were changed
+
+
+def wrong(data):
+    """`data` with one entry, at any depth, missing or something else."""
+    pairs = data.items() if isinstance(data, dict) else enumerate(data)
+    for key, value in list(pairs)[:9]:
+        for other in (..., None, "x", [], {}, -1, 2.5, 1e300, 2**70, True, [[]], {"dict": 3}, {"tuple": []}):
+            changed = dict(data) if isinstance(data, dict) else list(data)
+            if other is ...:
+                del changed[key]
+            else:
+                changed[key] = other
+            yield f"{key}={other!r}", changed
+        if isinstance(value, dict | list):
+            for label, inner in wrong(value):
+                changed = dict(data) if isinstance(data, dict) else list(data)
+                changed[key] = inner
+                yield f"{key}.{label}", changed
+
+
+@pytest.mark.parametrize(
+    ("env", "options"),
+    [(Drift, ROLLOUTS | SYNC), (Described, ONLINE | GENERAL | SYNC), (Choices, ONLINE | SYNC)],
+    ids=["ppo", "described", "choices"],
+)
+def test_every_entry_of_where_a_run_stood_can_be_wrong(env, options, tmp_path):
+    """Nothing but a UsageError ever comes of it, or a run that goes on."""
+    with pytest.raises(SystemExit):
+        train(env, tmp_path / "run", options | {"epochs": 1} if "horizon" in options else options, stop_at=75)
+    place = find_checkpoint(tmp_path / "run")
+    arrays, good = read_checkpoint(place)
+    config = (tmp_path / "run" / "config.json").read_bytes()
+    refused = went_on = 0
+    for label, changed in itertools.islice(wrong(good["run"]), 5, None, 23):
+        (tmp_path / "run" / "config.json").write_bytes(config)
+        for other in Run.open(tmp_path / "run").checkpoints():
+            shutil.rmtree(other)
+        write_checkpoint(place, arrays, good | {"run": changed})
+        try:
+            go_on(env, tmp_path / "run", steps=good["steps"] + 1)
+            went_on += 1
+        except covary.UsageError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(label) from error
+    assert refused > 20
+    assert went_on > 0
+
+
+def test_every_array_of_where_a_run_stood_can_be_wrong(tmp_path):
+    with pytest.raises(SystemExit):
+        train(Drift, tmp_path / "run", ROLLOUTS | SYNC, stop_at=75)
+    place = find_checkpoint(tmp_path / "run")
+    arrays, good = read_checkpoint(place)
+    names = [name for name in arrays if name.startswith(("envs.", "generators.", "report.", "rollout."))]
+    assert len(names) > 15
+    for name in names:
+        for other in (None, np.zeros((3, 5, 7), arrays[name].dtype), arrays[name].astype(np.uint8)[..., None]):
+            rest = {k: v for k, v in arrays.items() if k != name}
+            write_checkpoint(place, rest if other is None else rest | {name: other}, good)
+            with pytest.raises(covary.UsageError):
+                go_on(Drift, tmp_path / "run", steps=good["steps"] + 1)

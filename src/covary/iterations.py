@@ -160,18 +160,25 @@ class Iterations:
         self._settled = self.adapter.steps
         if "rollout.noise" not in arrays:
             return
-        self.noise = np.array(arrays["rollout.noise"])
-        t = self.t = len(arrays["rollout.seen"]) if "rollout.seen" in arrays else 0
-        if not t <= len(self.noise) or len(self.noise) != self.agent.learner.horizon:
-            raise ValueError(f"noise of {len(self.noise)} steps")
+        noise, whole = np.array(arrays["rollout.noise"]), self.agent.learner.horizon
+        like = self.agent.policy.head.noise((1, self.adapter.n), torch.Generator()).numpy()
+        if noise.shape != (whole, *like.shape[1:]) or noise.dtype != like.dtype:
+            raise ValueError(f"noise {noise.dtype} {noise.shape}")
+        t = len(arrays["rollout.tables"]) if any(name.startswith("rollout.t") for name in arrays) else 0
+        if not t <= whole:
+            raise ValueError(f"{t} steps of {whole}")
+        self.noise, self.t = noise, t
         if not t:
             return
         latents = arrays["rollout.latents"]
-        self.latents = np.empty((len(self.noise), *latents.shape[1:]), latents.dtype)
+        if latents.shape[1:] != (self.adapter.n, *self.adapter.action_shape) or latents.dtype.kind not in "fi":
+            raise ValueError(f"latents {latents.dtype} {latents.shape}")
+        self.latents = np.empty((whole, *latents.shape[1:]), latents.dtype)
         for name, part in (("seen", self.seen), ("led", self.led), ("tables", self.tables), ("latents", self.latents)):
-            if arrays[f"rollout.{name}"].shape != part[:t].shape:
-                raise ValueError(f"{name} of shape {arrays[f'rollout.{name}'].shape}")
-            part[:t] = arrays[f"rollout.{name}"]
+            given = arrays[f"rollout.{name}"]
+            if given.shape != part[:t].shape or given.dtype != part.dtype:
+                raise ValueError(f"{name} {given.dtype} {given.shape}")
+            part[:t] = given
         self.tables[t - 1, LAM, fresh] = 0.0
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
-from rich.console import Console
+_before = random.getstate()
+
+from rich.console import Console  # noqa: E402
+
+random.setstate(_before)  # rich draws from the process's own random numbers, which are an environment's perhaps
 
 
 class Progress:

@@ -81,7 +81,12 @@ class Report:
     def load_state(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
         """Raises KeyError, TypeError or ValueError where it is none."""
         self.sums = {name: torch.from_numpy(np.array(arrays[f"report.{name}"])) for name in numbers["sums"]}
-        self.step, self.count, self.episodes = (int(numbers[name]) for name in ("step", "count", "episodes"))
+        if any(x.shape or not x.is_floating_point() for x in self.sums.values()):
+            raise ValueError("sums that are no numbers")
+        counts = [numbers[name] for name in ("step", "count", "episodes")]
+        if not all(type(x) is int and 0 <= x < 2**62 for x in counts) or (self.sums and not counts[1]):
+            raise ValueError(f"step, count and episodes {counts}")
+        self.step, self.count, self.episodes = counts
         self.finished = [
             Episode(int(env), int(number), float(ret), int(length), bool(terminated))
             for env, number, ret, length, terminated in numbers["finished"]

@@ -70,7 +70,7 @@ def put_back(
         _set_generators(arrays, kept["generators"])
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
         raise UsageError(
             "A checkpoint must say where its run stood.",
             given=f"{type(error).__name__}: {error}",
@@ -94,7 +94,16 @@ def _generators() -> tuple[Arrays, dict[str, Any]]:
 
 def _set_generators(arrays: Arrays, numbers: dict[str, Any]) -> None:
     version, gauss = numbers["python"]
-    random.setstate((version, tuple(int(word) for word in arrays["generators.python"]), gauss))
-    torch.set_rng_state(torch.from_numpy(np.array(arrays["generators.torch"])))
+    words = arrays["generators.python"]
+    if words.dtype != np.int64 or words.shape != (625,) or not 0 <= int(words[-1]) <= 624:
+        raise ValueError(f"the state of Python's generator, {words.dtype} {words.shape}")
+    random.setstate((version, tuple(words.tolist()), gauss))
+    state = torch.from_numpy(np.array(arrays["generators.torch"]))
+    if state.dtype != torch.uint8 or state.shape != torch.get_rng_state().shape:
+        raise ValueError(f"the state of torch's generator, {state.dtype} {tuple(state.shape)}")
+    torch.set_rng_state(state)
     if "numpy" in numbers:
-        np.random.set_state(("MT19937", arrays["generators.numpy"], *numbers["numpy"]))  # noqa: NPY002
+        words = arrays["generators.numpy"]
+        if words.dtype != np.uint32 or words.shape != (624,) or not 0 <= int(numbers["numpy"][0]) <= 624:
+            raise ValueError(f"the state of NumPy's generator, {words.dtype} {words.shape}")
+        np.random.set_state(("MT19937", words, *numbers["numpy"]))  # noqa: NPY002

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
@@ -125,6 +126,12 @@ class Adapter:
             self._return, self._length = [0.0] * self.n, [0] * self.n
         self._raw_shape = (self.n, *(venv.single_observation_space.shape or ()))
         self._raw_dtype = np.int64 if self.encode.one_hot else np.float32
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of what a policy gives for one environment."""
+        space = self.venv.single_action_space
+        return () if isinstance(space, gymnasium.spaces.Discrete) else (int(np.prod(space.shape)),)
 
     @property
     def self_resetting(self) -> bool:

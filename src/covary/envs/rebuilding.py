@@ -20,6 +20,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from numpy.typing import NDArray
 
 from covary.envs.faults import EnvironmentFault
+from covary.errors import UsageError
 
 
 class History:
@@ -113,8 +114,10 @@ def load_state(env: gymnasium.Env[Any, Any], states: Sequence[Any]) -> None:
         elif isinstance(env, TimeLimit):
             env._elapsed_steps = int(left.pop(0))  # type: ignore[assignment]
         if not isinstance(env, gymnasium.Wrapper):
-            return
+            break
         env = env.env
+    if left:
+        raise ValueError(f"{len(left)} layers more than there are")
 
 
 def describes_itself(layer: Any) -> bool:
@@ -129,7 +132,14 @@ def rebuild(env: gymnasium.Env[Any, Any], place: Place) -> Rebuilt:
     """Puts an environment where it was."""
     obs, _ = env.reset(seed=place.seed)
     if place.state is not None:
-        load_state(env, place.state)
+        try:
+            load_state(env, place.state)
+        except Exception as error:
+            raise UsageError(
+                "load_state_dict of an environment takes what its state_dict gave.",
+                given=f"{type(error).__name__}: {error}",
+                cause="the environment's own code, another version of it, or a checkpoint that was changed",
+            ) from error
         return Rebuilt(None, 0.0, "")
     if place.actions is None:
         return Rebuilt(None, 0.0, "its episode is too long to be replayed")

@@ -71,15 +71,16 @@ def resume(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> Resumed:
         UsageError: a description that is none; whatever the environments raise.
     """
     try:
-        obs = np.ascontiguousarray(arrays["envs.obs"], np.float32)
-        started, lengths = (np.array(meta[name], np.int64) for name in ("started", "lengths"))
-        returns = np.array(meta["returns"], np.float64)
-        shape = (adapter.n, adapter.encode.size)
-        if obs.shape != shape or not started.shape == lengths.shape == returns.shape == (adapter.n,):
-            raise ValueError(f"observations {obs.shape} of environments {shape}")
-        adapter.started[:], adapter.steps = started, int(meta["steps"])
+        obs = arrays["envs.obs"]
+        if obs.shape != (adapter.n, adapter.encode.size) or obs.dtype != np.float32:
+            raise ValueError(f"observations {obs.dtype} {obs.shape}")
+        started, lengths = (_counts(meta[name], adapter.n) for name in ("started", "lengths"))
+        returns = _numbers(meta["returns"], adapter.n)
+        adapter.started[:], (adapter.steps,) = started, _counts([meta["steps"]], 1)
         rebuilt = _rebuilt(adapter, arrays, meta)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UsageError(
             "A checkpoint must say where its environments stood.", given=f"{type(error).__name__}: {error}"
         ) from error
@@ -139,7 +140,7 @@ def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Reb
         seeds = [adapter.seed_of(i, int(k)) for i, k in enumerate(adapter.started)]
         adapter.native.reset(seed=seeds[0] if adapter.self_resetting else seeds)
         adapter.native.load_state_dict(unpacked(meta["together"], arrays))
-        adapter._phantom[:] = meta["phantom"]
+        adapter._phantom[:] = np.array(_counts(meta["phantom"], adapter.n, 2), bool)
         adapter.history.lost[:] = True
         return [Rebuilt(None, 0.0, "")] * adapter.n
     if adapter.self_resetting or "each" not in meta:
@@ -156,12 +157,16 @@ def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Reb
 
 def _places(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Place]:
     """Where each environment stood; the history is filled with what it did since its episode began."""
-    n, ages, each = adapter.n, [int(age) for age in meta["ages"]], meta["each"]
-    if not len(ages) == len(each) == n:
-        raise ValueError(f"{len(ages)} ages and {len(each)} states of {n} environments")
+    n, each = adapter.n, meta["each"]
+    ages = [age - 1 for age in _counts([int(age) + 1 for age in meta["ages"]], n)]
+    if not isinstance(each, list) or len(each) != n:
+        raise ValueError(f"states of {n} environments")
     states = [None if state is None else unpacked(state, arrays) for state in each]
     known = [age if state is None else -1 for age, state in zip(ages, states, strict=True)]
     flat = arrays.get("envs.actions", np.zeros((0,), np.float32))
+    wanted = adapter.action_shape
+    if len(flat) and (flat.shape[1:] != wanted or flat.dtype.kind not in "fiu"):
+        raise ValueError(f"actions {flat.dtype} {flat.shape}, each of shape {wanted}")
     if sum(max(age, 0) for age in known) != len(flat):
         raise ValueError(f"{len(flat)} actions of episodes that have {known}")
     history, at = adapter.history, 0
@@ -178,3 +183,17 @@ def _places(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Plac
         places.append(Place(adapter.seed_of(i, int(adapter.started[i]) - 1), actions, states[i]))
     history.fill(rows, [-1 if state is not None else age for age, state in zip(ages, states, strict=True)])
     return places
+
+
+def _counts(values: Any, n: int, most: int = 2**62) -> list[int]:
+    """Raises ValueError unless they are n whole numbers from 0."""
+    good = isinstance(values, list) and all(isinstance(x, int) and 0 <= x < most for x in values)
+    if not good or len(values) != n:
+        raise ValueError(f"{n} whole numbers, 0 or above")
+    return list(values)
+
+
+def _numbers(values: Any, n: int) -> list[float]:
+    if not isinstance(values, list) or len(values) != n or not all(type(x) in (int, float) for x in values):
+        raise ValueError(f"{n} numbers")
+    return [float(x) for x in values]
