@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+LOOK_EVERY = 16
+"""Steps of an online learner between two looks at its parameters: one that is not finite shows in a loss or a gradient
+at once, but for a few, such as an infinite bias before a tanh."""
+
 
 class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1) over the parameters of some modules, laid out in one vector.

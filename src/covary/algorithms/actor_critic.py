@@ -29,7 +29,7 @@ from torch import Tensor
 from covary import guard
 from covary.errors import check_fields
 from covary.nets import Value
-from covary.optim import Adam, descend
+from covary.optim import LOOK_EVERY, Adam, descend
 from covary.policies import Policy, mean_entropy
 from covary.returns import ReturnScale, td_error
 from covary.types import Rollout
@@ -138,7 +138,7 @@ class Learner:
             batch = Batch(*(part[happened] for part in batch))
             obs = obs[happened]
         try:
-            if not guard.finite(self.optimizer.vector):
+            if self.optimizer.steps % LOOK_EVERY == 0 and not guard.finite(self.optimizer.vector):
                 raise FloatingPointError("a parameter")
             terms = losses(self.policy, self.critic, batch, self.config, self.generator)
             descend(terms.actor + terms.critic, self.optimizer, self.config.max_grad_norm)  # they share no parameter

@@ -9,7 +9,8 @@ from numba import float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
-from covary.fast.steps import ADAM, POLICY, add_entropy, locate, move, norm_of, normalize, weigh
+from covary.fast.steps import ADAM, POLICY, add_entropy, locate, move, norm_of, normalize, reach, weigh
+from covary.optim import LOOK_EVERY
 
 REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)
 GAMMA, ENTROPY_COEF, SCALE_REWARDS = range(3)
@@ -134,8 +135,7 @@ def learn(
     added to it.
 
     BAD_STEP, and nothing is changed, where a reward or an observation is not finite. REFUSED where a loss, the norm of
-    a gradient or a parameter is not: neither network was moved, unless it is a parameter that this step made too large
-    for its type; the reward scale has seen the reward.
+    a gradient or a parameter is not: neither network was moved; the reward scale has seen the reward.
     """
     n, happened, value, total = len(obs), 0, plan[VALUE], 0.0
     for b in range(n):
@@ -175,13 +175,15 @@ def learn(
             column += 1
     backward(parameters, layers, 0, len(layers), work, slope, gradient, happened)
     actor_norm, critic_norm = norm_of(gradient, segments, 0), norm_of(gradient, segments, 1)
-    if 0.0 * (actor_loss + critic_loss + actor_norm + critic_norm) != 0.0:
+    total = actor_loss + critic_loss + actor_norm + critic_norm
+    total *= 0.0
+    if taken[0] % LOOK_EVERY == 0.0:
+        total += reach(parameters)
+    if total != 0.0:
         return REFUSED
-    reach = move(parameters, gradient, first, second, segments, rates, settings, 0, taken[0], actor_norm)
-    reach += move(parameters, gradient, first, second, segments, rates, settings, 1, taken[0], critic_norm)
+    move(parameters, gradient, first, second, segments, rates, settings, 0, taken[0], actor_norm)
+    move(parameters, gradient, first, second, segments, rates, settings, 1, taken[0], critic_norm)
     taken[0] += 1.0
-    if reach != 0.0:
-        return REFUSED
     if clip < INFINITE:
         _observe(obs, steps, n, count, mean64, m2, mean, inv_std)
     sums[0] += actor_loss

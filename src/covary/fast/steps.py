@@ -34,6 +34,15 @@ POLICY = (Vector, Rows, Indices, Rows, Table, Table)  # parameters, layers, plan
 ADAM = (Vector, Vector, Vector, Indices, Numbers, Numbers)  # gradient, first, second, segments, rates, settings
 
 
+@part(float64(Vector))
+def reach(parameters):
+    """0, or NaN where one is not finite."""
+    total = _ZERO
+    for j in range(len(parameters)):
+        total += _ZERO * parameters[j]
+    return float64(total)
+
+
 @part(float64(Vector, Indices, int64))
 def norm_of(gradient, segments, k):
     """Of the gradient's segment k."""
@@ -47,10 +56,10 @@ def norm_of(gradient, segments, k):
     return math.sqrt(float64(square))
 
 
-@part(float64(Vector, *ADAM, int64, float64, float64))
+@part(void(Vector, *ADAM, int64, float64, float64))
 def move(parameters, gradient, first, second, segments, rates, settings, k, taken, norm):
     """One step of `covary.optim.Adam` for segment k, whose gradient has this norm, `taken` steps after the first.
-    settings: max_norm, share of the rate, beta1, beta2, eps. 0, or NaN where a parameter is not finite afterwards."""
+    settings: max_norm, share of the rate, beta1, beta2, eps."""
     max_norm, share, beta1, beta2 = settings[0], settings[1], settings[2], settings[3]
     from_first, from_second = float32(1.0 - beta1), float32(1.0 - beta2)
     keep_second, eps = float32(beta2), float32(settings[4])
@@ -63,7 +72,6 @@ def move(parameters, gradient, first, second, segments, rates, settings, k, take
     factor = float32(min(max_norm / (norm + 1e-6), 1.0)) if max_norm > 0.0 else _ONE
     root = float32(1.0 - beta2 ** (taken + 1.0))
     rate = float32(rates[k] * share / (1.0 - beta1 ** (taken + 1.0)))
-    reach = _ZERO
     for j in range(len(grad)):
         g = grad[j] * factor
         m_t = m[j] + (g - m[j]) * from_first
@@ -71,8 +79,6 @@ def move(parameters, gradient, first, second, segments, rates, settings, k, take
         m[j] = m_t
         v[j] = v_t
         p[j] -= rate * m_t / (math.sqrt(v_t / root) + eps)
-        reach += _ZERO * p[j]
-    return reach
 
 
 @part(float64(Vector, *ADAM, int64, float64))
