@@ -75,15 +75,15 @@ class Adam:
         self.settings[1] = self._share * self._scale
 
     def state(self) -> dict[str, Tensor]:
-        """The moments, the number of steps and the scale of the rate."""
-        scale = torch.tensor(self.scale, dtype=torch.float64)
-        return {"first": self.first, "second": self.second, "steps": torch.tensor(self.steps), "scale": scale}
+        """The moments, the number of steps and, once a run was rolled back, the scale of its rate."""
+        state = {"first": self.first, "second": self.second, "steps": torch.tensor(self.steps)}
+        return state | ({"scale": torch.tensor(self.scale, dtype=torch.float64)} if self.scale != 1 else {})
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.first.copy_(state["first"])
         self.second.copy_(state["second"])
         self.taken[0] = int(state["steps"])
-        self.scale = float(state.get("scale", 1.0))  # the first runs had none
+        self.scale = float(state.get("scale", 1.0))
 
     def copy(self) -> tuple[Tensor, Tensor, Tensor, int]:
         """All that a step changes, for `back_to`."""

@@ -166,7 +166,7 @@ class Learner:
         while epochs < c.epochs:
             epochs += 1
             order = self._order(len(batch.advantage), batch.x.device)
-            sums += self._epoch(batch, order, epochs)
+            sums += self._pass(batch, order, epochs)
             if epochs == c.epochs or c.target_kl:
                 kl, clipped = self._divergence(batch)
                 if c.target_kl and kl > c.target_kl:
@@ -201,24 +201,26 @@ class Learner:
             generator = torch.Generator(device).manual_seed(seed)
         return torch.randperm(size, generator=generator, device=device)
 
-    def _epoch(self, batch: Batch, order: Tensor, epoch: int) -> Tensor:
+    def _pass(self, batch: Batch, order: Tensor, epoch: int) -> Tensor:
         """One pass over the batch in this order. Sums over its minibatches, (5,).
 
-        The kernels, and what runs on a device, are looked at after the epoch: one with a number that is not finite is
+        The kernels, and what runs on a device, are looked at after the pass: one with a number that is not finite is
         undone and gone through again, minibatch by minibatch.
         """
         if self.fast is None and self.optimizer.vector.device.type == "cpu":
-            return self._steps(batch, order, epoch)
+            return self._epoch(batch, order, epoch, look=True)
         before, generator = self.optimizer.copy(), self.generator.get_state()
-        seen = self._steps(batch, order, epoch, look=False) if self.fast is None else self.fast.epoch(batch, order)
+        seen = self.fast.epoch(batch, order) if self.fast is not None else self._epoch(batch, order, epoch)
         if bool(seen.isfinite().all()):
             return seen
         self.optimizer.back_to(before)
         self.generator.set_state(generator)
-        return self._steps(batch, order, epoch) if self.fast is None else self._fast_steps(batch, order, epoch)
+        if self.fast is not None:
+            return self._fast_epoch(batch, order, epoch)
+        return self._epoch(batch, order, epoch, look=True)
 
-    def _steps(self, batch: Batch, order: Tensor, epoch: int, *, look: bool = True) -> Tensor:
-        """look: whether to look at every loss and gradient before it is applied."""
+    def _epoch(self, batch: Batch, order: Tensor, epoch: int = 1, *, look: bool = False) -> Tensor:
+        """look: whether to look at every loss and gradient before it is applied, for which the host waits."""
         seen = []
         shuffled = Batch(*(part[order] for part in batch))
         minibatches = zip(*(part.split(self.config.minibatch) for part in shuffled), strict=True)
@@ -239,7 +241,7 @@ class Learner:
         actor, critic, norms = (torch.stack(column).sum(0, dtype=torch.float64) for column in zip(*seen, strict=True))
         return torch.stack([actor, critic, *norms, torch.full_like(actor, len(seen))]).cpu()
 
-    def _fast_steps(self, batch: Batch, order: Tensor, epoch: int) -> Tensor:
+    def _fast_epoch(self, batch: Batch, order: Tensor, epoch: int) -> Tensor:
         sums = torch.zeros(5, dtype=torch.float64)
         for number, rows in enumerate(order.split(self.config.minibatch), 1):
             before = self.optimizer.copy()
