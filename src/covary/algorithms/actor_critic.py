@@ -157,18 +157,13 @@ class Learner:
         self._refuse(Batch(x, torch.from_numpy(latents[happened]), reward, discount, next_x))
 
     def _refuse(self, batch: Batch) -> None:
-        networks = {"policy": self.policy, "critic": self.critic}
-        generator = guard.same_again(self.generator)
-        birth = guard.find(
-            networks,
+        guard.examine(
+            self,
             batch._asdict(),
             lambda: between(self.policy, self.critic, batch),
-            lambda: losses(self.policy, self.critic, batch, self.config, generator),
-            rate=max(self.optimizer.rates) * self.optimizer.scale,
+            lambda generator: losses(self.policy, self.critic, batch, self.config, generator),
+            update=self.optimizer.steps + self.skipped + 1,
         )
-        birth = birth or guard.unrepeated(networks, self.fast and self.fast.gradient)
-        update = self.optimizer.steps + self.skipped + 1
-        guard.refuse(self, guard.NonFinite(birth, batch._asdict(), update=update))
 
     def numbers(self) -> dict[str, Any]:
         return {"reward_scale": self.reward_scale.state(), "skipped": self.skipped}

@@ -141,6 +141,7 @@ class Learner:
         self.updates = 0
         self.fast: Any = None  # a covary.fast.path.FastPath that takes over the epochs
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
+        self.look = self.optimizer.vector.device.type == "cpu"  # at every minibatch: there is nothing to wait for
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the minibatch is left out
         self.skipped = 0  # minibatches that were left out, and rollouts of which some rows were
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
@@ -207,7 +208,7 @@ class Learner:
         The kernels, and what runs on a device, are looked at after the pass: one with a number that is not finite is
         undone and gone through again, minibatch by minibatch.
         """
-        if self.fast is None and self.optimizer.vector.device.type == "cpu":
+        if self.fast is None and self.look:
             return self._epoch(batch, order, epoch, look=True)
         before, generator = self.optimizer.copy(), self.generator.get_state()
         seen = self.fast.epoch(batch, order) if self.fast is not None else self._epoch(batch, order, epoch)
@@ -254,43 +255,25 @@ class Learner:
         return sums
 
     def _refuse(self, batch: Batch, epoch: int, minibatch: int) -> None:
-        generator = guard.same_again(self.generator)
-        birth = guard.find(
-            self._networks,
+        guard.examine(
+            self,
             batch._asdict(),
             lambda: between(self.policy, batch),
-            lambda: losses(self.policy, self.critic, batch, self.config, generator),
-            rate=self._rate,
+            lambda generator: losses(self.policy, self.critic, batch, self.config, generator),
+            update=self.updates + 1,
+            epoch=epoch,
+            minibatch=minibatch,
         )
-        birth = birth or guard.unrepeated(self._networks, self.fast and self.fast.gradient)
-        place = {"update": self.updates + 1, "epoch": epoch, "minibatch": minibatch}
-        guard.refuse(self, guard.NonFinite(birth, batch._asdict(), **place))
 
-    def _refuse_rollout(self, batch: Batch, rest: dict[str, Tensor]) -> None:
-        """Where what minibatches are made of is not finite already. rest: V(s), V(s'), s' and the reward."""
+    def _refuse_rows(self, given: dict[str, Tensor], made: dict[str, Tensor]) -> None:
+        """Where what minibatches are made of is not finite already."""
 
-        def values() -> dict[str, Any]:
-            density = self.policy.density(batch.x)
-            return {
-                "value": self.critic(batch.x),
-                "next_value": self.critic(rest["next_x"]),
-                "log_prob": density.log_prob_latent(batch.latent, jacobian=False),
-            }
+        def again() -> dict[str, Tensor]:
+            values = {"value": self.critic(given["x"]), "next_value": self.critic(given["next_x"])}
+            density = self.policy.density(given["x"])
+            return values | {"log_prob": density.log_prob_latent(given["latent"], jacobian=False)}
 
-        given = {"x": batch.x, "latent": batch.latent, "reward": rest["reward"], "next_x": rest["next_x"]}
-        made = {"value": rest["value"], "log_prob": batch.log_prob, "target": batch.target}
-        made["advantage"] = batch.advantage
-        birth = guard.find(self._networks, given, values, rate=self._rate, derived=made)
-        assert birth is not None  # all of `made` has been looked at
-        guard.refuse(self, guard.NonFinite(birth, given | made, update=self.updates + 1))
-
-    @property
-    def _networks(self) -> dict[str, Any]:
-        return {"policy": self.policy, "critic": self.critic}
-
-    @property
-    def _rate(self) -> float:
-        return self.config.learning_rate * self.optimizer.scale
+        guard.examine(self, given, again, derived=made, update=self.updates + 1)
 
     def _log_prob(self, x: Tensor, latent: Tensor) -> Tensor:
         """Up to the geometry's Jacobian."""
@@ -318,14 +301,15 @@ class Learner:
         flat += [advantage.flatten(), (advantage + value).flatten(), value.flatten()]
         if not bool(rollout.valid.all()):
             flat = [part[rollout.valid.flatten() > 0] for part in flat]
+        x, latent, log_prob, advantage, target, value = flat
         if not guard.finite(self.optimizer.vector, *flat):
             happened = rollout.valid.flatten() > 0
-            rest = {"value": flat[-1], "reward": reward.flatten()[happened]}
-            rest["next_x"] = normalize(rollout.next_obs).flatten(0, 1)[happened]
-            self._refuse_rollout(Batch(*flat[:-1]), rest)
+            given = {"x": x, "latent": latent, "reward": reward.flatten()[happened]}
+            given["next_x"] = normalize(rollout.next_obs).flatten(0, 1)[happened]
+            made = {"value": value, "log_prob": log_prob, "target": target, "advantage": advantage}
+            self._refuse_rows(given, made)
             kept = torch.stack([part.reshape(len(part), -1).isfinite().all(-1) for part in flat]).all(0)
-            flat = [part[kept] for part in flat]
-        x, latent, log_prob, advantage, target, value = flat
+            x, latent, log_prob, advantage, target, value = (part[kept] for part in flat)
         if self.config.normalize_advantage:
             advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
         return Batch(x, latent, log_prob, advantage, target), value
