@@ -30,12 +30,13 @@ BOTH = pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
 PATHS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
 
 
-def agent_of(algo, fast=False, torso=None, space=None, **options):
+def agent_of(algo, fast=False, torso=None, space=None, covariance="diagonal", **options):
     """Small networks, observations and rewards as they are."""
     usual = {"scale_rewards": False} | (PPO if algo == "ppo" else {})
     config = algorithms.find(algo).Config(n_envs=N, **usual | options)
     spaces = Box(-np.inf, np.inf, (OBS,)), space or Box(-1, 1, (2,))
-    policy, critic = PolicyConfig(hidden=(6, 5), normalize_obs=False), CriticConfig(hidden=(6, 5))
+    policy = PolicyConfig(hidden=(6, 5), normalize_obs=False, covariance=covariance)
+    critic = CriticConfig(hidden=(6, 5))
     agent = Agent(algo, *spaces, config=config, policy=policy, critic=critic, torso=torso, seed=3)
     if fast:
         agent.fast = agent.learner.fast = FastPath(agent.learner)
@@ -214,6 +215,11 @@ def test_a_loss_that_overflows(fast, algo):
     assert max(error.batch["target" if algo == "ppo" else "reward"]) > 9e29
 
 
+def test_a_loss_that_overflows_though_its_gradient_does_not():
+    error = refused(agent_of("ppo"), rollout_of(agent_of("ppo"), reward={(0, 2): 2.5e19}))
+    assert (error.where["kind"], error.where["term"]) == ("loss", "critic")
+
+
 @PATHS
 def test_statistics_that_overflow(fast):
     """What the normaliser makes of it is not finite; the observation was."""
@@ -305,10 +311,22 @@ class LayeredRoot(Layered):
     kind = Sqrt
 
 
+class Behind(Switched):
+    """What leaves two modules at once is what the code around both of them goes on with."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Sequential(self.a))
+
+    def odd(self, h, x):
+        return (h * h).sqrt()
+
+
 TORSOS = {  # what it is, the layer, and what the message says
     "a quotient": (Quotient, "output", "torso", "{network} layer torso gives before its torso.b, at [2, 0]"),
     "a logarithm": (Layered, "output", "torso.layer", "{network} layer torso.layer gives, at [2, 0]"),
     "the slope of a root": (Root, "gradient", "torso", "in {network} layer torso after its torso.a: the slope"),
+    "a root behind containers": (Behind, "gradient", "torso", "in {network} layer torso after its torso.a: the slope"),
     "what where discards": (Discarded, "gradient", "torso", "in {network} layer torso after its torso.a: the slope"),
     "a layer's slope": (LayeredRoot, "gradient", "torso.layer", "in {network} layer torso.layer: the slope"),
 }
@@ -334,7 +352,8 @@ def test_a_torso_that_makes_it_is_named_by_layer(case, network, algo):
     culprit = int(np.flatnonzero((rows == 0).all(1))[0])
     assert said.format(network=network).replace("[2,", f"[{culprit},") in message
     if kind == "gradient":
-        assert f"nan in the gradient of {network}.torso.a.weight" in message
+        weight = "a.0.0.weight" if torso is Behind else "a.weight"
+        assert f"nan in the gradient of {network}.torso.{weight}" in message
         assert "1e-8" in message
 
 
@@ -407,7 +426,7 @@ def test_what_is_looked_at_after_a_pass_ends_in_the_same_bits(policy):
     """As on a device, where the host does not wait for every minibatch; with an entropy that draws numbers."""
     ended = []
     for look in (True, False):
-        agent = agent_of("ppo", minibatch=8, entropy_coef=0.01)
+        agent = agent_of("ppo", minibatch=8, entropy_coef=0.01, covariance="full")
         agent.learner.look, agent.learner.on_nonfinite = look, policy
         rollout, told = rollout_of(agent, 1, reward={(0, 2): 1e30}), ""
         try:

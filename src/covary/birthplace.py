@@ -150,8 +150,8 @@ def _between(networks: Mapping[str, nn.Module], made: Mapping[str, Any]) -> Birt
                 network = _MADE_BY.get(name, "")
                 grown = _largest(networks[network].parameters()) if network else 0.0
                 cause = f"weights up to {grown:.1e} in {network}: {_RATE}" if grown > LARGE else _RATE
-                what = f"{name}{at}" if at else f"the loss {name}"
-                what = f"{what}, which {network} makes" if network else what
+                what = f"{name}{at}" if at else f"loss term {name}"
+                what = f"{what} of the {network}" if network else what
                 return Birth("loss", value, what, cause, network=network, term=name)
     return None
 
