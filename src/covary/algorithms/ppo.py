@@ -190,7 +190,7 @@ class Learner:
             "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share * self.optimizer.scale),
             "epochs": torch.tensor(float(epochs)),
         }
-        if self.skipped:
+        if self.skipped:  # the policy's own numbers, as kl, may not be finite for rows that were left out
             return {name: value for name, value in scalars.items() if bool(value.isfinite())}
         return scalars
 
@@ -319,8 +319,6 @@ class Learner:
         """KL(pi_old || pi) by the estimator (rho - 1) - log rho (Schulman 2020), and the share of ratios beyond the
         clip."""
         log_ratio = self._log_prob(batch.x, batch.latent) - batch.log_prob
-        if self.skipped:  # by rows that are not finite
-            log_ratio = log_ratio[log_ratio.isfinite() & log_ratio.exp().isfinite()]
         ratio_less_one = torch.expm1(log_ratio)
         return (ratio_less_one - log_ratio).mean(), (ratio_less_one.abs() > self.config.clip).float().mean()
 
