@@ -25,6 +25,7 @@ Where we differ, and why:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -210,14 +211,19 @@ class Learner:
         """
         if self.fast is None and self.look:
             return self._epoch(batch, order, epoch, look=True)
-        before, generator = self.optimizer.copy(), self.generator.get_state()
-        seen = self.fast.epoch(batch, order) if self.fast is not None else self._epoch(batch, order, epoch)
-        if bool(seen.isfinite().all()):
+        before = self.optimizer.copy()
+        if self.fast is not None:
+            seen = self.fast.epoch(batch, order)
+            if math.isfinite(sum(seen.tolist())):
+                return seen
+            self.optimizer.back_to(before)
+            return self._fast_epoch(batch, order, epoch)
+        generator = self.generator.get_state()
+        seen = self._epoch(batch, order, epoch)
+        if math.isfinite(sum(seen.tolist())):
             return seen
         self.optimizer.back_to(before)
         self.generator.set_state(generator)
-        if self.fast is not None:
-            return self._fast_epoch(batch, order, epoch)
         return self._epoch(batch, order, epoch, look=True)
 
     def _epoch(self, batch: Batch, order: Tensor, epoch: int = 1, *, look: bool = False) -> Tensor:
@@ -247,7 +253,7 @@ class Learner:
         for number, rows in enumerate(order.split(self.config.minibatch), 1):
             before = self.optimizer.copy()
             seen = self.fast.epoch(batch, rows)
-            if bool(seen.isfinite().all()):
+            if math.isfinite(sum(seen.tolist())):
                 sums += seen
             else:
                 self.optimizer.back_to(before)
@@ -302,7 +308,7 @@ class Learner:
         if not bool(rollout.valid.all()):
             flat = [part[rollout.valid.flatten() > 0] for part in flat]
         x, latent, log_prob, advantage, target, value = flat
-        if not guard.finite(self.optimizer.vector, *flat):
+        if not guard.finite(self.optimizer.vector, x, latent, log_prob, target):  # A_t + V is finite where both are
             happened = rollout.valid.flatten() > 0
             given = {"x": x, "latent": latent, "reward": reward.flatten()[happened]}
             given["next_x"] = normalize(rollout.next_obs).flatten(0, 1)[happened]
