@@ -30,12 +30,12 @@ BOTH = pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
 PATHS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
 
 
-def agent_of(algo, fast=False, torso=None, space=None, covariance="diagonal", **options):
+def agent_of(algo, fast=False, torso=None, space=None, policy=None, **options):
     """Small networks, observations and rewards as they are."""
     usual = {"scale_rewards": False} | (PPO if algo == "ppo" else {})
     config = algorithms.find(algo).Config(n_envs=N, **usual | options)
     spaces = Box(-np.inf, np.inf, (OBS,)), space or Box(-1, 1, (2,))
-    policy = PolicyConfig(hidden=(6, 5), normalize_obs=False, covariance=covariance)
+    policy = PolicyConfig(hidden=(6, 5), normalize_obs=False, **policy or {})
     critic = CriticConfig(hidden=(6, 5))
     agent = Agent(algo, *spaces, config=config, policy=policy, critic=critic, torso=torso, seed=3)
     if fast:
@@ -424,9 +424,10 @@ def test_both_paths_leave_out_the_same():
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 def test_what_is_looked_at_after_a_pass_ends_in_the_same_bits(policy):
     """As on a device, where the host does not wait for every minibatch; with an entropy that draws numbers."""
+    angles = {"covariance": "full", "periodic": (0, 1)}
     ended = []
     for look in (True, False):
-        agent = agent_of("ppo", minibatch=8, entropy_coef=0.01, covariance="full")
+        agent = agent_of("ppo", minibatch=8, entropy_coef=0.01, policy=angles)
         agent.learner.look, agent.learner.on_nonfinite = look, policy
         rollout, told = rollout_of(agent, 1, reward={(0, 2): 1e30}), ""
         try:
