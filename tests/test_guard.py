@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -192,6 +193,23 @@ def test_a_learning_rate_that_lets_a_network_overflow(fast, algo):
     else:  # the first minibatch of the first epoch was finite, the second was not
         assert (caught.value.where["epoch"], caught.value.where["minibatch"], after[3]) == (1, 2, 1)
         assert "update 1, epoch 1, minibatch 2" in str(caught.value)
+
+
+@PATHS
+def test_a_step_that_was_finite_and_ends_where_the_density_is_not(fast):
+    """An epoch of one minibatch: nothing after it would look before the next rollout."""
+    agent = agent_of("ppo", fast, learning_rate=1e20, epochs=1)
+    with pytest.raises(NonFinite) as caught:
+        update(agent, rollout_of(agent))
+    where = caught.value.where
+    assert (where["kind"], where["network"], where["epoch"], where["minibatch"]) == ("loss", "policy", 1, None)
+    assert re.search(r"inf in (log_prob|ratio)\[\d+\] of the policy, update 1, epoch 1", str(caught.value))
+    other = agent_of("ppo", fast, learning_rate=1e20, epochs=1)
+    other.learner.on_nonfinite = "skip"
+    line = update(other, rollout_of(other))
+    assert "critic_loss" in line
+    assert "kl" not in line
+    assert other.learner.skipped == 0
 
 
 @PATHS

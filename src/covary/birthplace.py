@@ -138,7 +138,7 @@ def _parameter(networks: Mapping[str, nn.Module], rate: float) -> Birth | None:
 
 
 _MADE_BY = {"actor": "policy", "entropy": "policy", "log_prob": "policy", "ratio": "policy", "density": "policy"}
-_MADE_BY |= {"critic": "critic", "delta": "critic", "value": "critic", "next_value": "critic"}
+_MADE_BY |= {"kl": "policy", "critic": "critic", "delta": "critic", "value": "critic", "next_value": "critic"}
 
 
 def _between(networks: Mapping[str, nn.Module], made: Mapping[str, Any]) -> Birth | None:

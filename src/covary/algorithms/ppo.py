@@ -171,6 +171,8 @@ class Learner:
             sums += self._pass(batch, order, epochs)
             if epochs == c.epochs or c.target_kl:
                 kl, clipped = self._divergence(batch)
+                if self.on_nonfinite != "skip" and not math.isfinite(kl):
+                    self._refuse(batch, epochs)
                 if c.target_kl and kl > c.target_kl:
                     break
         if self.updates > 0:
@@ -191,7 +193,7 @@ class Learner:
             "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share * self.optimizer.scale),
             "epochs": torch.tensor(float(epochs)),
         }
-        if self.skipped:  # the policy's own numbers, as kl, may not be finite for rows that were left out
+        if self.on_nonfinite == "skip":  # a step that was finite may have ended where kl is not
             return {name: value for name, value in scalars.items() if bool(value.isfinite())}
         return scalars
 
@@ -260,11 +262,12 @@ class Learner:
                 self._refuse(Batch(*(part[rows] for part in batch)), epoch, number)
         return sums
 
-    def _refuse(self, batch: Batch, epoch: int, minibatch: int) -> None:
+    def _refuse(self, batch: Batch, epoch: int, minibatch: int | None = None) -> None:
+        """A minibatch; or the whole batch, where the steps of an epoch were finite and ended where kl is not."""
         guard.examine(
             self,
             batch._asdict(),
-            lambda: between(self.policy, batch),
+            lambda: between(self.policy, batch) | ({"kl": self._divergence(batch)[0]} if minibatch is None else {}),
             lambda generator: losses(self.policy, self.critic, batch, self.config, generator),
             update=self.updates + 1,
             epoch=epoch,
