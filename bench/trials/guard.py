@@ -32,7 +32,8 @@ ROOT = Path(__file__).parents[2]
 CASES = {  # algorithm, whether by kernels, hidden layers, settings, updates in a turn
     "ppo general": ("ppo", False, (64, 64), {"n_envs": 8, "horizon": 64, "minibatch": 64, "epochs": 2}, 1),
     "ppo general, large minibatches": ("ppo", False, (64, 64), {"n_envs": 16, "horizon": 64, "epochs": 2}, 1),
-    "ppo fast": ("ppo", True, (64, 64), {"n_envs": 8, "horizon": 64, "minibatch": 64, "epochs": 2}, 1),
+    "ppo fast": ("ppo", True, (64, 64), {"n_envs": 16, "epochs": 4}, 1),
+    "ppo fast, a short rollout": ("ppo", True, (64, 64), {"n_envs": 8, "horizon": 64, "minibatch": 64, "epochs": 2}, 1),
     "actor_critic general": ("actor_critic", False, (64, 64), {}, 20),
     "actor_critic fast": ("actor_critic", True, (64, 64), {}, 500),
     "actor_critic fast, 32": ("actor_critic", True, (32, 32), {}, 500),
