@@ -400,13 +400,19 @@ def test_the_mass_at_a_bound_is_that_of_scipy_far_into_the_tail():
     np.testing.assert_allclose(slopes[z > -1e3, 0], -hazard, rtol=1e-4, atol=1e-12)
 
 
-def test_a_gradient_that_is_nan_reaches_every_parameter_of_its_network():
-    """As it does through the norm on the general path; nothing stays finite by chance."""
-    for agent in both("ppo", box(2))[:2]:
-        batch = rollout_of(agent, 32, 4, np.random.default_rng(0))
-        agent.learner.update(batch._replace(latent=batch.latent * np.nan), 0.0)
-        assert all(p.isnan().all() for p in agent.policy.parameters())
-        assert all(p.isfinite().all() for p in agent.learner.critic.parameters())
+def test_a_gradient_that_is_nan_moves_nothing_of_its_network():
+    """The other network goes on, and the sums tell whoever looks."""
+    _, agent, path = both("ppo", box(2))
+    batch, _ = agent.learner._batch(rollout_of(agent, 32, 4, np.random.default_rng(0)))
+    latent, optimizer = batch.latent.clone(), agent.learner.optimizer
+    latent[3] = torch.nan
+    before, its = optimizer.copy(), optimizer.segments[0]
+    seen = path.epoch(batch._replace(latent=latent), torch.arange(len(latent))[:50])
+    assert seen.isnan().tolist() == [True, False, True, False, False]
+    for now, then in zip((optimizer.vector, optimizer.first, optimizer.second), before[:3], strict=True):
+        assert now.isfinite().all()
+        assert torch.equal(now[:its], then[:its])
+        assert (now[its:] != then[its:]).any()
 
 
 # ------------------------------------------------------------------------------------------------------ acting

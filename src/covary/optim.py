@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+LOOK_EVERY = 16
+"""Steps of an online learner between two looks at its parameters: one that is not finite shows in a loss or a gradient
+at once, but for a few, such as an infinite bias before a tanh."""
+
 
 class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1) over the parameters of some modules, laid out in one vector.
@@ -40,30 +44,72 @@ class Adam:
             p.data = part.view_as(p)
         self.betas, self.eps = betas, eps
         self.taken = np.zeros(1)  # steps so far, where a kernel can count them
+        self._share = self._scale = 1.0
+        self.settings = np.array([0.0, 1.0, *betas, eps])  # what kernels read: a bound on norms, share * scale, these
         self.first, self.second = torch.zeros_like(self.vector), torch.zeros_like(self.vector)
         self.rates = [float(lr)] * len(modules) if isinstance(lr, int | float) else [float(rate) for rate in lr]
         self.rate = torch.cat([self.vector.new_full((n,), r) for n, r in zip(self.segments, self.rates, strict=True)])
-        self.share = 1.0  # of the learning rate, for annealing; may be assigned to between steps
 
     @property
     def steps(self) -> int:
         return int(self.taken[0])
 
+    @property
+    def share(self) -> float:
+        """Of the learning rate, for annealing; may be assigned to between steps."""
+        return self._share
+
+    @share.setter
+    def share(self, share: float) -> None:
+        self._share = float(share)
+        self.settings[1] = self._share * self._scale
+
+    @property
+    def scale(self) -> float:
+        """What a run that was rolled back multiplies its learning rate by; saved with it."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: float) -> None:
+        self._scale = float(scale)
+        self.settings[1] = self._share * self._scale
+
     def state(self) -> dict[str, Tensor]:
-        """The moments and the number of steps."""
-        return {"first": self.first, "second": self.second, "steps": torch.tensor(self.steps)}
+        """The moments, the number of steps and, once a run was rolled back, the scale of its rate."""
+        state = {"first": self.first, "second": self.second, "steps": torch.tensor(self.steps)}
+        return state | ({"scale": torch.tensor(self.scale, dtype=torch.float64)} if self.scale != 1 else {})
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.first.copy_(state["first"])
         self.second.copy_(state["second"])
         self.taken[0] = int(state["steps"])
+        self.scale = float(state.get("scale", 1.0))
+
+    def copy(self) -> tuple[Tensor, Tensor, Tensor, int]:
+        """All that a step changes, for `back_to`."""
+        return self.vector.clone(), self.first.clone(), self.second.clone(), self.steps
+
+    def back_to(self, copy: tuple[Tensor, Tensor, Tensor, int]) -> None:
+        """Undoes every step since the copy was taken."""
+        for mine, kept in zip((self.vector, self.first, self.second), copy[:3], strict=True):
+            mine.copy_(kept)
+        self.taken[0] = copy[3]
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], max_norm: float) -> Tensor:
-        """One step along these gradients, each module's clipped to `max_norm`. Returns the norms, (modules,)."""
+    def step(self, gradients: Sequence[Tensor], max_norm: float, *, look: bool = True) -> Tensor:
+        """One step along these gradients, each module's clipped to `max_norm`. Returns the norms, (modules,).
+
+        Args:
+            look: whether to make sure that the norms are finite, for which the host waits for a device.
+
+        Raises:
+            FloatingPointError: a norm that is not finite; nothing was changed.
+        """
         grad = torch.cat([g.reshape(-1) for g in gradients])
         parts = grad.split(self.segments)
         norms = torch.stack([torch.linalg.vector_norm(part) for part in parts])
+        if look and not math.isfinite(sum(norms.tolist())):
+            raise FloatingPointError(f"norms of gradients {norms.tolist()}")
         if max_norm > 0:
             for part, factor in zip(parts, (max_norm / (norms + 1e-6)).clamp_(max=1.0), strict=True):
                 part.mul_(factor)
@@ -74,13 +120,22 @@ class Adam:
         # The paper's sec. 2: both corrections go into the step and eps, so that neither costs a pass of its own.
         correction = math.sqrt(1 - beta2**self.steps)
         root = self.second.sqrt().add_(self.eps * correction)
-        size = self.share * correction / (1 - beta1**self.steps)
+        size = self.share * self.scale * correction / (1 - beta1**self.steps)
         self.vector.addcdiv_(grad.copy_(self.first).mul_(self.rate), root, value=-size)
         return norms
 
 
-def descend(loss: Tensor, optimizer: Adam, max_norm: float = 0.0) -> Tensor:
+def descend(loss: Tensor, optimizer: Adam, max_norm: float = 0.0, *, look: bool = True) -> Tensor:
     """One step down the gradient of `loss` in the optimizer's own parameters and no others: there is nothing to freeze
-    and nothing to zero. Returns each module's gradient norm before clipping (max_norm 0: none)."""
+    and nothing to zero. Returns each module's gradient norm before clipping (max_norm 0: none).
+
+    Args:
+        look: whether to make sure that loss and norms are finite, for which the host waits for a device.
+
+    Raises:
+        FloatingPointError: one of them that is not; nothing was changed.
+    """
+    if look and not math.isfinite(loss.item()):
+        raise FloatingPointError(f"a loss of {loss.item()}")
     gradients = torch.autograd.grad(loss, optimizer.parameters, allow_unused=True, materialize_grads=True)
-    return optimizer.step(gradients, max_norm)
+    return optimizer.step(gradients, max_norm, look=look)

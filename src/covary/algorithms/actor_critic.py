@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from covary import guard
 from covary.errors import check_fields
 from covary.nets import Value
-from covary.optim import Adam, descend
+from covary.optim import LOOK_EVERY, Adam, descend
 from covary.policies import Policy, mean_entropy
 from covary.returns import ReturnScale, td_error
 from covary.types import Rollout
@@ -96,6 +97,12 @@ def losses(
     return Losses(actor, 0.5 * delta.square().mean())
 
 
+def between(policy: Policy, critic: Value, batch: Batch) -> dict[str, Tensor]:
+    """What stands between the networks' outputs and the losses, row by row."""
+    delta = td_error(batch.reward, batch.discount, critic(batch.x), critic(batch.next_x))
+    return {"delta": delta, "log_prob": policy.density(batch.x).log_prob_latent(batch.latent)}
+
+
 class Learner:
     """The networks, their optimizers and what is remembered between steps."""
 
@@ -109,8 +116,14 @@ class Learner:
         self.reward_scale = ReturnScale(config.n_envs)
         self.fast: Any = None  # a covary.fast.path.FastPath; whoever steps the environments calls it in place of update
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
+        self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the step is left out
+        self.skipped = 0  # steps that were left out
+        self.nonfinite: guard.NonFinite | None = None  # why, the last time
+        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
+        """Raises NonFinite at the first number that is not finite, with nothing applied, unless such steps are left
+        out; then {} is returned."""
         reward = rollout.reward
         if self.config.scale_rewards:
             reward = self.reward_scale(reward, self.config.gamma, rollout.lam, rollout.valid)
@@ -124,13 +137,37 @@ class Learner:
                 return {}
             batch = Batch(*(part[happened] for part in batch))
             obs = obs[happened]
-        terms = losses(self.policy, self.critic, batch, self.config, self.generator)
-        descend(terms.actor + terms.critic, self.optimizer, self.config.max_grad_norm)  # they share no parameter
+        try:
+            if self.optimizer.steps % LOOK_EVERY == 0 and not guard.finite(self.optimizer.vector):
+                raise FloatingPointError("a parameter")
+            terms = losses(self.policy, self.critic, batch, self.config, self.generator)
+            descend(terms.actor + terms.critic, self.optimizer, self.config.max_grad_norm)  # they share no parameter
+        except FloatingPointError:
+            self._refuse(batch)
+            return {}
         self.policy.observe(obs)
         return {"actor_loss": terms.actor.detach(), "critic_loss": terms.critic.detach()}
 
+    def refused_step(self, obs: Any, latents: Any, steps: Any, next_obs: Any) -> None:
+        """What the fast path calls about a step that it has not learned from: arrays as `covary.fast.online.learn` has
+        them, the rewards scaled already."""
+        happened = steps[3] > 0
+        reward, discount = (torch.from_numpy(steps[row][happened]) for row in (4, 1))
+        x, next_x = (self.policy.normalizer(torch.from_numpy(part[happened])) for part in (obs, next_obs))
+        self._refuse(Batch(x, torch.from_numpy(latents[happened]), reward, discount, next_x))
+
+    def _refuse(self, batch: Batch) -> None:
+        guard.examine(
+            self,
+            batch._asdict(),
+            lambda: between(self.policy, self.critic, batch),
+            lambda generator: losses(self.policy, self.critic, batch, self.config, generator),
+            update=self.optimizer.steps + self.skipped + 1,
+        )
+
     def numbers(self) -> dict[str, Any]:
-        return {"reward_scale": self.reward_scale.state()}
+        return {"reward_scale": self.reward_scale.state(), "skipped": self.skipped}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.reward_scale.load_state(numbers["reward_scale"])
+        self.skipped = int(numbers.get("skipped", 0))  # the first runs counted none

@@ -25,6 +25,7 @@ Where we differ, and why:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from covary import guard
 from covary.errors import check_fields
 from covary.nets import Value
 from covary.optim import Adam, descend
@@ -120,6 +122,12 @@ def losses(
     return Losses(actor, value_loss, -config.entropy_coef * mean_entropy(density, generator))
 
 
+def between(policy: Policy, batch: Batch) -> dict[str, Tensor]:
+    """What stands between the policy's output and its loss, row by row."""
+    log_prob = policy.density(batch.x).log_prob_latent(batch.latent, jacobian=False)
+    return {"log_prob": log_prob, "ratio": (log_prob - batch.log_prob).exp()}
+
+
 class Learner:
     """The networks, their optimizer and what is remembered between updates."""
 
@@ -134,8 +142,15 @@ class Learner:
         self.updates = 0
         self.fast: Any = None  # a covary.fast.path.FastPath that takes over the epochs
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
+        self.look = self.optimizer.vector.device.type == "cpu"  # at every minibatch: there is nothing to wait for
+        self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the minibatch is left out
+        self.skipped = 0  # minibatches that were left out, and rollouts of which some rows were
+        self.nonfinite: guard.NonFinite | None = None  # why, the last time
+        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
+        """Raises NonFinite at the first number that is not finite, with nothing of its minibatch applied, unless such
+        minibatches are left out; {} where nothing else was there."""
         c = self.config
         happened = rollout.obs if bool(rollout.valid.all()) else rollout.obs[rollout.valid > 0]
         if not happened.numel():
@@ -143,6 +158,8 @@ class Learner:
         if self.updates == 0:  # before any step, so that the first update sees observations of order one
             self.policy.observe(happened)
         batch, value = self._batch(rollout)
+        if not len(value):
+            return {}
         if self.lap is not None:
             self.lap("targets")
         self.optimizer.share = 1 - progress if c.anneal else 1.0
@@ -151,19 +168,20 @@ class Learner:
         while epochs < c.epochs:
             epochs += 1
             order = self._order(len(batch.advantage), batch.x.device)
-            if self.fast is not None:
-                self.fast.epoch(batch, order, sums)
-            else:
-                sums += self._epoch(batch, order)
+            sums += self._pass(batch, order, epochs)
             if epochs == c.epochs or c.target_kl:
                 kl, clipped = self._divergence(batch)
+                if self.on_nonfinite != "skip" and not math.isfinite(kl):
+                    self._refuse(batch, epochs)
                 if c.target_kl and kl > c.target_kl:
                     break
         if self.updates > 0:
             self.policy.observe(happened)
         self.updates += 1
+        if not sums[-1]:
+            return {}
         mean = (sums / sums[-1]).float()
-        return {
+        scalars = {
             "actor_loss": mean[0],
             "critic_loss": mean[1],
             "actor_grad_norm": mean[2],
@@ -172,9 +190,12 @@ class Learner:
             "clip_fraction": clipped,
             "explained_variance": 1
             - (batch.target - value).var(correction=0) / (batch.target.var(correction=0) + 1e-12),
-            "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share),
+            "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share * self.optimizer.scale),
             "epochs": torch.tensor(float(epochs)),
         }
+        if self.on_nonfinite == "skip":  # a step that was finite may have ended where kl is not
+            return {name: value for name, value in scalars.items() if bool(value.isfinite())}
+        return scalars
 
     def _order(self, size: int, device: torch.device) -> Tensor:
         """A random order of the batch, drawn where the batch is: on a GPU by a generator that the agent's own seeds."""
@@ -184,19 +205,84 @@ class Learner:
             generator = torch.Generator(device).manual_seed(seed)
         return torch.randperm(size, generator=generator, device=device)
 
-    def _epoch(self, batch: Batch, order: Tensor) -> Tensor:
-        """One pass over the batch in this order. Sums over its minibatches, (5,)."""
+    def _pass(self, batch: Batch, order: Tensor, epoch: int) -> Tensor:
+        """One pass over the batch in this order. Sums over its minibatches, (5,).
+
+        The kernels, and what runs on a device, are looked at after the pass: one with a number that is not finite is
+        undone and gone through again, minibatch by minibatch.
+        """
+        if self.fast is None and self.look:
+            return self._epoch(batch, order, epoch, look=True)
+        before = self.optimizer.copy()
+        if self.fast is not None:
+            seen = self.fast.epoch(batch, order)
+            if math.isfinite(sum(seen.tolist())):
+                return seen
+            self.optimizer.back_to(before)
+            return self._fast_epoch(batch, order, epoch)
+        generator = self.generator.get_state()
+        seen = self._epoch(batch, order, epoch)
+        if math.isfinite(sum(seen.tolist())):
+            return seen
+        self.optimizer.back_to(before)
+        self.generator.set_state(generator)
+        return self._epoch(batch, order, epoch, look=True)
+
+    def _epoch(self, batch: Batch, order: Tensor, epoch: int = 1, *, look: bool = False) -> Tensor:
+        """look: whether to look at every loss and gradient before it is applied, for which the host waits."""
         seen = []
         shuffled = Batch(*(part[order] for part in batch))
-        for parts in zip(*(part.split(self.config.minibatch) for part in shuffled), strict=True):
-            terms = losses(self.policy, self.critic, Batch(*parts), self.config, self.generator)
-            loss = terms.actor + terms.critic
-            if self.config.entropy_coef:
-                loss = loss + terms.entropy
-            norms = descend(loss, self.optimizer, self.config.max_grad_norm)
-            seen.append((terms.actor.detach(), terms.critic.detach(), norms))
+        minibatches = zip(*(part.split(self.config.minibatch) for part in shuffled), strict=True)
+        for number, minibatch in enumerate(minibatches, 1):
+            parts = Batch(*minibatch)
+            try:
+                terms = losses(self.policy, self.critic, parts, self.config, self.generator)
+                loss = terms.actor + terms.critic
+                if self.config.entropy_coef:
+                    loss = loss + terms.entropy
+                norms = descend(loss, self.optimizer, self.config.max_grad_norm, look=look)
+            except FloatingPointError:
+                self._refuse(parts, epoch, number)
+            else:
+                seen.append((terms.actor.detach(), terms.critic.detach(), norms))
+        if not seen:
+            return torch.zeros(5, dtype=torch.float64)
         actor, critic, norms = (torch.stack(column).sum(0, dtype=torch.float64) for column in zip(*seen, strict=True))
         return torch.stack([actor, critic, *norms, torch.full_like(actor, len(seen))]).cpu()
+
+    def _fast_epoch(self, batch: Batch, order: Tensor, epoch: int) -> Tensor:
+        sums = torch.zeros(5, dtype=torch.float64)
+        for number, rows in enumerate(order.split(self.config.minibatch), 1):
+            before = self.optimizer.copy()
+            seen = self.fast.epoch(batch, rows)
+            if math.isfinite(sum(seen.tolist())):
+                sums += seen
+            else:
+                self.optimizer.back_to(before)
+                self._refuse(Batch(*(part[rows] for part in batch)), epoch, number)
+        return sums
+
+    def _refuse(self, batch: Batch, epoch: int, minibatch: int | None = None) -> None:
+        """A minibatch; or the whole batch, where the steps of an epoch were finite and ended where kl is not."""
+        guard.examine(
+            self,
+            batch._asdict(),
+            lambda: between(self.policy, batch) | ({"kl": self._divergence(batch)[0]} if minibatch is None else {}),
+            lambda generator: losses(self.policy, self.critic, batch, self.config, generator),
+            update=self.updates + 1,
+            epoch=epoch,
+            minibatch=minibatch,
+        )
+
+    def _refuse_rows(self, given: dict[str, Tensor], made: dict[str, Tensor]) -> None:
+        """Where what minibatches are made of is not finite already."""
+
+        def again() -> dict[str, Tensor]:
+            values = {"value": self.critic(given["x"]), "next_value": self.critic(given["next_x"])}
+            density = self.policy.density(given["x"])
+            return values | {"log_prob": density.log_prob_latent(given["latent"], jacobian=False)}
+
+        guard.examine(self, given, again, derived=made, update=self.updates + 1)
 
     def _log_prob(self, x: Tensor, latent: Tensor) -> Tensor:
         """Up to the geometry's Jacobian."""
@@ -225,6 +311,14 @@ class Learner:
         if not bool(rollout.valid.all()):
             flat = [part[rollout.valid.flatten() > 0] for part in flat]
         x, latent, log_prob, advantage, target, value = flat
+        if not guard.finite(self.optimizer.vector, x, latent, log_prob, target):  # A_t + V is finite where both are
+            happened = rollout.valid.flatten() > 0
+            given = {"x": x, "latent": latent, "reward": reward.flatten()[happened]}
+            given["next_x"] = normalize(rollout.next_obs).flatten(0, 1)[happened]
+            made = {"value": value, "log_prob": log_prob, "target": target, "advantage": advantage}
+            self._refuse_rows(given, made)
+            kept = torch.stack([part.reshape(len(part), -1).isfinite().all(-1) for part in flat]).all(0)
+            x, latent, log_prob, advantage, target, value = (part[kept] for part in flat)
         if self.config.normalize_advantage:
             advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
         return Batch(x, latent, log_prob, advantage, target), value
@@ -238,8 +332,9 @@ class Learner:
         return (ratio_less_one - log_ratio).mean(), (ratio_less_one.abs() > self.config.clip).float().mean()
 
     def numbers(self) -> dict[str, Any]:
-        return {"updates": self.updates, "reward_scale": self.reward_scale.state()}
+        return {"updates": self.updates, "reward_scale": self.reward_scale.state(), "skipped": self.skipped}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.updates = int(numbers["updates"])
         self.reward_scale.load_state(numbers["reward_scale"])
+        self.skipped = int(numbers.get("skipped", 0))  # the first runs counted none

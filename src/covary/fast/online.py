@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 
-from numba import boolean, float64, int64, void
+from numba import float64, int64, void
 
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
-from covary.fast.steps import ADAM, POLICY, adam, add_entropy, locate, normalize, weigh
+from covary.fast.steps import ADAM, POLICY, add_entropy, locate, move, norm_of, normalize, reach, weigh
+from covary.optim import LOOK_EVERY
 
 REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)
 GAMMA, ENTROPY_COEF, SCALE_REWARDS = range(3)
 INFINITE = math.inf
+BAD_STEP, LEARNED, REFUSED = range(3)
+"""What `learn` says: a number of the step is not finite; it has learned; one that it made itself is not finite."""
 
 
 @part(float64(Indices, Rows, Table, Matrix, int64))
@@ -84,7 +87,7 @@ def _observe(obs, steps, n, count, mean64, m2, mean, inv_std):
 
 
 @kernel(
-    boolean(
+    int64(
         *(*POLICY, *ADAM, Numbers),
         *(Numbers, Numbers, Numbers, Vector, Vector, float64),
         *(Matrix, Matrix, Matrix, Matrix, Numbers, Numbers, Numbers),
@@ -129,7 +132,10 @@ def learn(
 
     obs, next_obs: (n, O) raw; steps: (5, n) reward, discount, lam, valid, and room for the scaled reward. options:
     gamma, entropy_coef, scale_rewards. running, carry: the reward scale's. sums: actor loss, critic loss and one are
-    added to it. False, and nothing is changed, where a reward or an observation is not finite.
+    added to it.
+
+    BAD_STEP, and nothing is changed, where a reward or an observation is not finite. REFUSED where a loss, the norm of
+    a gradient or a parameter is not: neither network was moved; the reward scale has seen the reward.
     """
     n, happened, value, total = len(obs), 0, plan[VALUE], 0.0
     for b in range(n):
@@ -138,7 +144,7 @@ def learn(
             total += 0.0 * next_obs[b, k]
         steps[SCALED, b] = steps[REWARD, b]
     if total != 0.0:
-        return False
+        return BAD_STEP
     if options[SCALE_REWARDS] > 0.0:
         _scale_rewards(running, carry, steps, options[GAMMA], n)
     for time in range(1, -1, -1):  # V(s') first, then everything at s
@@ -152,7 +158,7 @@ def learn(
             for column in range(happened):
                 slope[value, column] = work[value, column]
     if happened == 0:
-        return True
+        return LEARNED
     column, actor_loss, critic_loss, bonus = 0, 0.0, 0.0, options[ENTROPY_COEF] / happened
     for b in range(n):
         if steps[VALID, b] > 0.0:
@@ -168,12 +174,19 @@ def learn(
                 actor_loss -= bonus * add_entropy(plan, work, column, -bonus, slope)
             column += 1
     backward(parameters, layers, 0, len(layers), work, slope, gradient, happened)
-    for k in range(len(segments)):
-        adam(parameters, gradient, first, second, segments, rates, settings, k, taken[0])
+    actor_norm, critic_norm = norm_of(gradient, segments, 0), norm_of(gradient, segments, 1)
+    total = actor_loss + critic_loss + actor_norm + critic_norm
+    total *= 0.0
+    if taken[0] % LOOK_EVERY == 0.0:
+        total += reach(parameters)
+    if total != 0.0:
+        return REFUSED
+    move(parameters, gradient, first, second, segments, rates, settings, 0, taken[0], actor_norm)
+    move(parameters, gradient, first, second, segments, rates, settings, 1, taken[0], critic_norm)
     taken[0] += 1.0
     if clip < INFINITE:
         _observe(obs, steps, n, count, mean64, m2, mean, inv_std)
     sums[0] += actor_loss
     sums[1] += critic_loss
     sums[2] += 1.0
-    return True
+    return LEARNED

@@ -47,13 +47,14 @@ class FastPath:
         self.direction = np.zeros(tables.slopes)
         moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
         sizes, rates = np.array(optimizer.segments, np.int64), np.array(optimizer.rates)
-        self.settings = np.array([config.max_grad_norm, 1.0, *optimizer.betas, optimizer.eps])
-        self.adam: tuple[Any, ...] = (np.zeros_like(vector), *moments, sizes, rates, self.settings)
+        optimizer.settings[0] = config.max_grad_norm
+        self.gradient = np.zeros_like(vector)  # what the kernels made last
+        self.adam: tuple[Any, ...] = (self.gradient, *moments, sizes, rates, optimizer.settings)
         self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
         if learner.online:  # what is not needed is not compiled
-            from covary.fast.online import learn
+            from covary.fast.online import REFUSED, learn
 
-            self._learn = learn
+            self._learn, self._refused = learn, REFUSED
         else:
             from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
 
@@ -81,13 +82,19 @@ class FastPath:
 
     # ---- learning
 
-    def learn(self, obs: Floats, latents: Floats, steps: Floats, next_obs: Floats, sums: NDArray[np.float64]) -> bool:
-        """One update of `actor_critic`; steps: (5, N), see `covary.fast.online.learn`.
+    def learn(self, obs: Floats, latents: Floats, steps: Floats, next_obs: Floats, sums: NDArray[np.float64]) -> int:
+        """One update of `actor_critic`; steps: (5, N), see `covary.fast.online.learn` also for what it says: 0 (false),
+        and nothing learned, where an observation or a reward is not finite; 1 where it has learned; 2 where a number of
+        its own was not finite and the learner leaves such a step out.
 
-        False, and nothing learned, where a number is not finite.
+        Raises:
+            NonFinite: a number of its own is not finite, and the learner stops at such a step.
         """
-        latents = latents.reshape(len(obs), self.width)
-        return self._learn(*self.before, obs, latents, steps, next_obs, *self.after, sums)
+        rows = latents.reshape(len(obs), self.width)
+        said: int = self._learn(*self.before, obs, rows, steps, next_obs, *self.after, sums)
+        if said == self._refused:
+            self.learner.refused_step(obs, latents, steps, next_obs)
+        return said
 
     def log_probs(self, x: Tensor, latent: Tensor) -> Tensor:
         """log pi(latent | x) up to the geometry's Jacobian, which depends on the latent alone. x: (B, O), latent (B, D)
@@ -97,13 +104,14 @@ class FastPath:
         self._log_probs(*self.policy, *both, self.work, out, *self.density, self.direction)
         return torch.from_numpy(out)
 
-    def epoch(self, batch: Any, order: Tensor, sums: Tensor) -> None:
+    def epoch(self, batch: Any, order: Tensor) -> Tensor:
         """A pass of `ppo` over its batch in this order, policy and critic on a core each where there are two.
 
-        sums: (5,) float64; actor and critic loss, their gradients' norms and the minibatches are added.
+        Returns sums over its minibatches, (5,) float64: actor and critic loss, their gradients' norms and how many
+        there were. One that is not finite says that a minibatch met a number that is not; a network with such a
+        gradient was not moved by it.
         """
         c, taken = self.learner.config, self.optimizer.taken
-        self.settings[1] = self.optimizer.share
         x, latent = batch.x.contiguous().numpy(), _columns(batch.latent)
         log_prob, advantage, target = (
             part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target)
@@ -122,7 +130,7 @@ class FastPath:
         else:
             pending.result()
         taken += mine[2]
-        sums += torch.tensor([mine[0], its[0], mine[1], its[1], mine[2]], dtype=torch.float64)
+        return torch.tensor([mine[0], its[0], mine[1], its[1], mine[2]], dtype=torch.float64)
 
 
 def _cores() -> int:

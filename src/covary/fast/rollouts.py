@@ -70,6 +70,7 @@ def policy_epoch(
     """One pass of the policy over B transitions in this order, a step for each minibatch.
 
     x: (B, O) normalised; latents: (B, D). sums: the loss without its entropy, the norm and one are added for each.
+    A norm that is not finite moves nothing, and stays in the sum for whoever looks.
     """
     for start in range(0, len(order), minibatch):
         n = min(minibatch, len(order) - start)
