@@ -123,7 +123,7 @@ def one_choice(k: Known) -> Finding | None:
     return Finding(
         f"all of the latest {len(actions)} actions are {int(actions[0])}",
         "the policy has settled on one choice and tries no other",
-        "entropy_coef 0.01, or a lower learning rate",
+        "stop here if its return is good; else entropy_coef 0.01, or a lower learning rate",
     )
 
 
@@ -146,12 +146,13 @@ def faint_entropy(k: Known) -> Finding | None:
     )
 
 
+WORSE = -0.05  # where nothing can be explained, a right critic wavers about 0
 SMALL_ERROR = 0.1  # of the critic, root mean square, in units of the return's deviation: as good as right
 
 
 def worse_than_mean(k: Known) -> Finding | None:
     explained, critic_loss = k.number("explained_variance"), k.number("critic_loss")
-    if explained is None or critic_loss is None or explained >= 0:
+    if explained is None or critic_loss is None or explained >= WORSE:
         return None
     if k.setting("scale_rewards", False) and math.sqrt(2 * max(critic_loss, 0.0)) < SMALL_ERROR:
         return None  # returns that hardly differ from each other, as of a task that is solved, leave none to explain
