@@ -314,7 +314,7 @@ def _check(loc: Tensor, name: str, spread: Tensor) -> None:
     if not (diagonal > 0).all():
         raise ValueError(
             f"{'scale' if name == 'scale' else 'The diagonal of ' + name} must be positive.\n"
-            f"  given: {float(diagonal.min())}\n  fix:   pass the network's output through exp or softplus"
+            f"  given: {float(diagonal.detach().min())}\n  fix:   pass the network's output through exp or softplus"
         )
     if name != "scale" and spread.triu(1).any():
         raise ValueError(f"{name} must be lower triangular.\n  fix:   torch.tril(...), or covariance_matrix=")
