@@ -9,6 +9,7 @@ computed in float64: what lies beyond float32 there counts as `beyond`, and so d
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,7 +34,9 @@ class Case(NamedTuple):
     loc: Tensor  # (B, D) float32
     log_std: Tensor  # (B, D) beside `unit`
     unit: Tensor  # (D,) what a deviation is a share of
-    coupling: Tensor | None  # (B, D, D) of a full covariance, in the geometry's order: rows of norm 1, positive diagonal
+    coupling: (
+        Tensor | None
+    )  # (B, D, D) of a full covariance, in the geometry's order: rows of norm 1, positive diagonal
     noise: Tensor  # (B, D)
     action: Tensor  # (B, D)
 
@@ -101,7 +104,8 @@ def case(rng: np.random.Generator, kind: str, size: str, full: bool, batch: int 
 def _actions(
     rng: np.random.Generator, low: Floats, high: Floats, start: Floats, width: Floats, shape: tuple[int, int]
 ) -> Floats:
-    """Inside the box, at its bounds and next to them, zero with either sign, subnormal numbers where they lie inside."""
+    """Inside the box, at its bounds and next to them; zero with either sign and subnormal numbers where they lie
+    inside."""
     inside = start + width * rng.uniform(size=shape)
     lo, hi = (np.broadcast_to(x, shape).astype(np.float32) for x in (low, high))
     up, down = np.nextafter(lo, hi).astype(np.float64), np.nextafter(hi, lo).astype(np.float64)
@@ -129,14 +133,13 @@ def results(c: Case) -> dict[str, Tensor]:
     drawn = density.draw(noise=c.noise)
     out = {"log_prob": log_prob, "action": drawn.action, "latent": drawn.latent, "drawn log_prob": drawn.log_prob}
     out["median"] = density.median
-    try:
+    with contextlib.suppress(NotImplementedError):
         out["entropy"] = density.entropy()
-    except NotImplementedError:
-        pass
     for name in ("log_prob", "drawn log_prob", "entropy"):
         if name in out and out[name].requires_grad:
-            latent = density.log_prob_latent(drawn.latent.detach()) if name == "drawn log_prob" else out[name]
-            by_loc, by_std = torch.autograd.grad(latent.sum(), (loc, log_std), retain_graph=True, allow_unused=True)
+            # as an algorithm scores it later: from the latent that was kept, which no gradient goes through
+            value = density.log_prob_latent(drawn.latent.detach()) if name == "drawn log_prob" else out[name]
+            by_loc, by_std = torch.autograd.grad(value.sum(), (loc, log_std), retain_graph=True, allow_unused=True)
             for what, gradient, unit in (("loc", by_loc, c.unit), ("log_std", by_std, 1.0)):
                 if gradient is not None:
                     out[f"d {name} / d {what}"] = gradient * unit
@@ -195,7 +198,10 @@ def choices(rng: np.random.Generator, batch: int = BATCH) -> tuple[Tensor, Tenso
     forbidden[np.arange(batch), allowed] = False
     logits[forbidden] = -np.inf
     uniform = rng.choice([0.0, 0.5, 1 - 2**-24], batch)
-    return (torch.as_tensor(x, dtype=t) for x, t in ((logits, torch.float32), (allowed, torch.int64), (uniform, torch.float32)))  # type: ignore[return-value]
+    return (
+        torch.as_tensor(x, dtype=t)
+        for x, t in ((logits, torch.float32), (allowed, torch.int64), (uniform, torch.float32))
+    )  # type: ignore[return-value]
 
 
 def faults_of_choices(logits: Tensor, allowed: Tensor, uniform: Tensor) -> Counter[str]:

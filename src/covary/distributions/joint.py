@@ -103,13 +103,14 @@ def _tail_log_prob(latent: Tensor, loc: Tensor, tril: Tensor, geometry: Geometry
         deviation = x - m  # of a point mass: that of the likeliest latent behind it
         deviation = torch.where(x <= low, deviation.clamp(max=0), deviation)
         deviation = torch.where(x >= high, deviation.clamp(min=0), deviation)
+        spread = torch.hypot(b, d)  # its square is beyond float32 for boxes of 1e20
         return _lattice(
             arc,
             a,
             b,
             d,
             lambda shift, s: censored_log_prob(x.unsqueeze(-1), m.unsqueeze(-1) + shift, s, low, high),
-            centre=deviation * a * b / (b.square() + d.square()),
+            centre=(deviation / spread) * a * (b / spread),
         )
     # Of two angles the narrower one is summed over its images: fewer are needed. Swapping refactors the 2 x 2 block.
     other = shortest_arc(x - m)
