@@ -530,17 +530,17 @@ VECTOR_LIES = {
     "none, they say": (lambda: miscounted(pair("NEXT_STEP")(), 0), "how many environments"),
     "rewards in a column": (
         pair("NEXT_STEP", told=lambda self, o, r, *rest: (o, r[:, None], *rest)),
-        "gives rewards of shape (2,)",
+        "gives reward of shape (2,)",
     ),
     "half the batch": (pair("NEXT_STEP", told=lambda self, o, *rest: (o[:1], *rest)), "shape (1, 2)"),
     "flags as numbers": (
         pair("NEXT_STEP", told=lambda self, o, r, a, b, i: (o, r, a.astype(int), b, i)),
-        "terminated are bool",
+        "gives terminated as bool",
     ),
     "four values of a pair": (pair("NEXT_STEP", told=lambda self, *v: v[:4]), "4 values"),
     "text for rewards": (
         pair("NEXT_STEP", told=lambda self, o, r, *rest: (o, r.astype(str), *rest)),
-        "rewards are real numbers",
+        "gives reward as real numbers",
     ),
     "NaN of a pair": (
         pair("NEXT_STEP", told=lambda self, o, *rest: (o * np.float32("nan"), *rest)),

@@ -9,6 +9,7 @@ import pytest
 from lies import HELD, LIES, MEMORY, SAME, VECTOR_LIES, Honest, raises
 
 import covary
+from covary import loop
 from covary.envs.adapter import Adapter, episode_seed
 from covary.envs.checks import check_env
 from covary.envs.sources import resolve
@@ -19,7 +20,8 @@ SHORT = {"ppo": {"horizon": 8, "minibatch": 8, "epochs": 1}, "actor_critic": {}}
 
 
 @pytest.fixture(autouse=True)
-def _same_folder():
+def _same_folder(monkeypatch):
+    monkeypatch.setattr(loop, "_draw", lambda run: None)  # no curve: half of the time of so short a run
     before = os.getcwd()
     yield
     os.chdir(before)

@@ -86,7 +86,8 @@ def watched():
             self.watchdog.look(records[0], Seen(np.array(a.actions), a.latest, list(a.ended)))
             a.ended.clear()
 
-    with mock.patch.object(loop, "_Report", Report), mock.patch.object(loop, "Adapter", Overheard):
+    hooks = {"_Report": Report, "Adapter": Overheard, "_draw": lambda run: None}
+    with mock.patch.multiple(loop, **hooks):
         yield noted
 
 
@@ -100,11 +101,10 @@ def trained(env, algo="ppo", steps=3000, seed=0, **options):
 # ------------------------------------------------------------------------------------------- healthy runs
 
 
-@pytest.mark.parametrize("seed", [0, 3])
 @pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "covary/Heliostat-v0"])
-def test_healthy_runs_hear_nothing(here, env, algo, seed):
-    assert trained(env, algo, 5000, seed) == []
+def test_healthy_runs_hear_nothing(here, env, algo):
+    assert trained(env, algo, 6000) == []
 
 
 # ------------------------------------------------------------------------------------- constructed lines

@@ -57,7 +57,7 @@ class GuardedVector(VectorWrapper):
         result = self._called("reset", lambda: self.env.reset(seed=seed, options=options))  # type: ignore[arg-type]
         if not (isinstance(result, tuple) and len(result) == 2):
             raise self._fault("reset returns (observations, info).", f"{type(result).__name__} from reset")
-        obs = self._array("observations", result[0], self.shape, "reset")
+        obs = self._array("observation", result[0], self.shape, "reset")
         if mask is not None and not np.array_equal(obs[~mask], self._obs[~mask]):
             raise self._lie("the observations of environments that were not to be reset change as well", "reset")
         self._obs, self._resetting = obs.copy(), np.zeros(self.shape[0], bool)
@@ -72,8 +72,8 @@ class GuardedVector(VectorWrapper):
             raise self._fault(rule, f"{given} from step {self.steps}")
         n = self.shape[:1]
         where = f"step {self.steps}"
-        obs = self._array("observations", result[0], self.shape, where)
-        reward = self._array("rewards", result[1], n, where, "biuf")
+        obs = self._array("observation", result[0], self.shape, where)
+        reward = self._array("reward", result[1], n, where, "biuf")
         terminated, truncated = (
             self._array(name, x, n, where, "b")
             for name, x in zip(("terminated", "truncated"), result[2:4], strict=True)
@@ -110,7 +110,9 @@ class GuardedVector(VectorWrapper):
         try:
             array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         except Exception as error:
-            raise self._fault(f"{name} are an array.", f"{type(value).__name__} from {where}") from error
+            raise self._fault(
+                f"A vector environment gives {name} as an array.", f"{type(value).__name__} from {where}"
+            ) from error
         if array.shape != shape:
             raise self._fault(
                 f"A vector environment of {self.shape[0]} gives {name} of shape {shape}.",
@@ -119,7 +121,7 @@ class GuardedVector(VectorWrapper):
         dtype = self.env.single_observation_space.dtype
         if array.dtype.kind not in kinds if kinds else not np.can_cast(array.dtype, dtype, "same_kind"):  # type: ignore[arg-type]
             kind = {"b": "bool", "biuf": "real numbers"}.get(kinds, str(dtype))
-            raise self._fault(f"{name} are {kind}.", f"dtype {array.dtype} from {where}")
+            raise self._fault(f"A vector environment gives {name} as {kind}.", f"dtype {array.dtype} from {where}")
         return array
 
     def _called(self, call: str, function: Callable[[], Any]) -> Any:
