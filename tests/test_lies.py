@@ -138,6 +138,15 @@ def test_the_environment_and_the_call_are_named(tmp_path):
         trained(LIES["info None"].make, "ppo", tmp_path / "run", n_envs=2)
 
 
+def test_limits_of_the_old_api_are_counted():
+    venv = build(resolve(LIES["a limit of the old API"].make), 2, "sync")
+    adapter = Adapter(venv, lambda i, k: episode_seed(3, i, k), 0.5)
+    adapter.reset()
+    ends = np.stack([adapter.step(np.zeros((2, 1), np.float32)).discount == 0 for _ in range(40)]).sum(0)
+    assert 0 < ends.sum() < len(adapter.episodes)
+    assert [env.limits for env in venv.envs] == ends.tolist()
+
+
 def test_a_directory_is_not_lost(tmp_path, monkeypatch):
     """An environment that goes elsewhere is put back by check_env, which looks at it first."""
     monkeypatch.chdir(tmp_path)

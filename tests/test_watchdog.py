@@ -57,8 +57,8 @@ class Overheard(Adapter):
         self.latest = step.next_obs
         return step
 
-    def _note(self, i, number):
-        super()._note(i, number)
+    def _note(self, i, number, *more):
+        super()._note(i, number, *more)
         self.ended.append(Ended(*self.episodes[-1][2:4], self.envs[i].terminated))
 
 

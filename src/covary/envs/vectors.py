@@ -55,6 +55,7 @@ class Guarded(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
         super().__init__(env)
         self.index, self.calls = index, 0
+        self.limits = 0  # episodes told as terminated while info["TimeLimit.truncated"] was true
         self._spaces = self._own_space("observation_space"), self._own_space("action_space")
         self._seen = self._spaces[0]
         self._bounds = _bounds(self._spaces[1])
@@ -115,6 +116,8 @@ class Guarded(gymnasium.Wrapper):
         if type(result[2]) not in _BOOLS or type(result[3]) not in _BOOLS:
             given = f"terminated {_short(result[2])}, truncated {_short(result[3])}"
             raise self._fault("terminated and truncated are one bool each.", "step", given)
+        if result[2] and isinstance(result[4], dict) and result[4].get("TimeLimit.truncated") is True:
+            self.limits += 1
         usual = type(reward) in _REALS and type(obs) is np.ndarray and (obs.shape, obs.dtype) == self._usual
         if usual and type(result[4]) is dict and (type(reward) is not int or -_LARGEST <= reward <= _LARGEST):
             return result  # as nearly every step is

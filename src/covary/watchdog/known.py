@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     episodes: Sequence[Episode]  # that finished
     environment_seconds: float = 0.0  # spent in the environments; 0 where nobody measured
     all_seconds: float = 0.0
-    limits: int = 0  # episodes told as terminated while info["TimeLimit.truncated"] was true
+    limits: int = 0  # episodes so far told as terminated while info["TimeLimit.truncated"] was true
 
 
 class Finding(NamedTuple):
@@ -68,7 +68,7 @@ class Known:
     def take(self, record: dict[str, Any], seen: Seen) -> None:
         """Adds a line to what is known."""
         self.steps = int(record["step"]) - int(self.record.get("step", 0))
-        self.record, self.seen, self.limits = record, seen, self.limits + seen.limits
+        self.record, self.seen, self.limits = record, seen, max(self.limits, seen.limits)
         obs = np.asarray(seen.obs, np.float64).reshape(len(seen.obs), -1)
         if len(obs):
             first = self.count == 0
