@@ -68,22 +68,22 @@ def watched():
     noted = []
 
     class Report(loop._Report):
-        watchdog = None
+        mine = None
 
         def write(self, agent, obs, extra):
-            if self.watchdog is None:
+            if self.mine is None:
                 options = {"algo": agent.algo, "preset": "none", "policy": agent.policy_config}
                 settings = settle("", options)
                 settings = type(settings)(settings.run, agent.config, agent.policy_config, agent.critic_config, {})
                 # as it was at the start: `steps` is what tells whether a run is fresh
                 with mock.patch.object(agent, "steps", 0):
-                    self.watchdog = Watchdog(agent, settings, 1, lambda text: None, noted.append)
-                self.watchdog.start()
+                    self.mine = Watchdog(agent, settings, 1, lambda text: None, noted.append)
+                self.mine.start()
             records = []
             with mock.patch.object(self.run, "append", lambda name, line: records.append(line)):
                 super().write(agent, obs, extra)
             a = Overheard.last
-            self.watchdog.look(records[0], Seen(np.array(a.actions), a.latest, list(a.ended)))
+            self.mine.look(records[0], Seen(np.array(a.actions), a.latest, list(a.ended)))
             a.ended.clear()
 
     hooks = {"_Report": Report, "Adapter": Overheard, "_draw": lambda run: None}
