@@ -157,8 +157,10 @@ class DeviceIterations:
         self.totals = totals[-1] * goes_on[-1]
         where = (rollout.lam == 0).nonzero()
         ended = totals[where[:, 0], :, where[:, 1]]
-        rows = torch.cat([where[:, 1:].double(), ended], 1).tolist()
-        self.episodes += [Episode(int(env), -1, ret, int(length)) for env, ret, length in rows]
+        discount = rollout.discount[where[:, 0], where[:, 1], None].double()  # tells no end apart where gamma is 0
+        rows = torch.cat([where[:, 1:].double(), ended, discount], 1).tolist()
+        gamma = self.agent.config.gamma
+        self.episodes += [Episode(int(env), -1, ret, int(n), gamma > 0 and d == 0) for env, ret, n, d in rows]
 
     def _check(self, rollout: Rollout) -> None:
         """Raises UsageError unless all is finite; which number it is, is looked for only then."""

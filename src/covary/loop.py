@@ -30,6 +30,7 @@ from covary.profile import Profile
 from covary.progress import Progress
 from covary.runs import Run
 from covary.settings import Settings
+from covary.watchdog import Seen, Watchdog
 
 LOG_EVERY = 1000  # transitions between two lines of metrics, at the least
 _SELECTION = 2**40  # the best checkpoint is chosen on episodes that no seed of `covary eval` comes near
@@ -62,7 +63,7 @@ def run_training(
     try:
         with stop.watched(), threads_of_torch(threads):
             try:
-                _loop(agent, adapter, source, settings, run, progress, stop, profile)
+                _loop(agent, adapter, source, settings, run, progress, stop, profile, threads)
             except KeyboardInterrupt:
                 if stop.signal is None:
                     raise  # the second Ctrl-C; the first, during an evaluation, ends like any other stop
@@ -104,10 +105,13 @@ def _loop(
     progress: Progress,
     stop: _Stop,
     profile: Profile,
+    threads: int,
 ) -> None:
     total, options = settings.run.steps, settings.run
     save_every = options.save_every or max(total // 10, 1)
-    report = _Report(run, progress)
+    watchdog = Watchdog(agent, settings, threads, progress.say, lambda line: run.append("warnings", line))
+    watchdog.start()
+    report = _Report(run, progress, adapter, watchdog)
     next_save, next_eval = _next(agent.steps, save_every), _next(agent.steps, options.eval_every)
     best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
     tensors = tensors_behind(adapter)
@@ -187,8 +191,9 @@ class _Stop:
 class _Report:
     """Gathers what an interval brought and writes it as one line."""
 
-    def __init__(self, run: Run, progress: Progress) -> None:
-        self.run, self.progress = run, progress
+    def __init__(self, run: Run, progress: Progress, adapter: Adapter, watchdog: Watchdog) -> None:
+        self.run, self.progress, self.adapter, self.watchdog = run, progress, adapter, watchdog
+        self.looked = time.perf_counter()
         self.step, self.count, self.episodes = progress.start, 0, 0
         self.sums: Losses = {}
         self.finished: list[Episode] = []
@@ -217,9 +222,18 @@ class _Report:
         self.run.append(
             "timing", {"step": agent.steps, "seconds": seconds, "time": time.time(), "steps_per_second": rate}
         )
+        self.watchdog.look(record, self._seen(obs))
         self.step, self.count, self.sums, self.finished = agent.steps, 0, {}, []
         if bad := [name for name, value in record.items() if isinstance(value, float) and not np.isfinite(value)]:
             raise _diverged(bad, agent.steps)
+
+    def _seen(self, obs: Any) -> Seen:
+        a, now = self.adapter, time.perf_counter()
+        limits = sum(getattr(env, "limits", 0) for env in a.envs or ())
+        actions = np.concatenate([*a.recent]) if a.recent else np.zeros(0)
+        seen = Seen(actions, np.asarray(obs), self.finished, a.seconds, now - self.looked, limits)
+        self.looked, a.seconds = now, 0.0
+        return seen
 
 
 @torch.no_grad()

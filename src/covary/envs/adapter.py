@@ -8,6 +8,8 @@ to; `valid` is 0 for a step that never happened.
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,6 +61,7 @@ class Episode(NamedTuple):
     number: int
     ret: float
     length: int
+    terminated: bool  # or cut
 
 
 def episode_seed(run_seed: int, env: int, episode: int) -> int:
@@ -108,6 +111,8 @@ class Adapter:
         self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
         self.workers = venv if isinstance(venv, Workers) else None
         self.trusting = False
+        self.recent: deque[NDArray[Any]] = deque(maxlen=-(-1000 // self.n))  # the latest actions, step by step
+        self.seconds = 0.0  # spent in `step`
         self.always = self.mode is not AutoresetMode.NEXT_STEP
         self.envs: Any = venv.envs if isinstance(venv, InProcess) else None
         if self.envs is not None:
@@ -151,10 +156,15 @@ class Adapter:
     def step(self, action: NDArray[Any]) -> Step:
         """action: (N, D) or (N,) as the policy gave it."""
         self._action = action
+        self.recent.append(action)
         self.steps += 1
+        began = time.perf_counter()
         if self.envs is not None:
-            return self._step_each(action)
-        return self._step_all(action) if self.workers is None else self._step_shared(action, self.workers)
+            step = self._step_each(action)
+        else:
+            step = self._step_all(action) if self.workers is None else self._step_shared(action, self.workers)
+        self.seconds += time.perf_counter() - began
+        return step
 
     def _step_each(self, action: NDArray[Any]) -> Step:
         """A step of environments in this process: straight into the arrays that the learner reads."""
@@ -162,6 +172,7 @@ class Adapter:
         reward = table[REWARD]
         raw = np.empty(self._raw_shape, self._raw_dtype)
         returns, lengths, ended, infos = self._return, self._length, [], []
+        dead: set[int] = set()
         for i, (env, one) in enumerate(zip(self.envs, self.decode(action), strict=True)):
             obs, r, terminated, truncated, info = env.step(one)
             raw[i] = obs
@@ -173,6 +184,7 @@ class Adapter:
                 table[LAM, i] = 0.0
                 if terminated:
                     table[DISCOUNT, i] = 0.0
+                    dead.add(i)
             if self.wanted:
                 infos.append(info)
         next_obs = obs = self._encoded(raw)
@@ -182,7 +194,7 @@ class Adapter:
         if ended:
             obs = next_obs.copy()
             for i in ended:
-                self._note(i, int(self.started[i]) - 1)
+                self._note(i, int(self.started[i]) - 1, i in dead)
                 first, _ = self.envs[i].reset(seed=self.seed_of(i, int(self.started[i])))
                 self.started[i] += 1
                 obs[i] = self._checked(self.encode(np.asarray(first)[None]), "observation", "reset", [i])
@@ -205,7 +217,7 @@ class Adapter:
             obs = next_obs.copy()
             where = np.flatnonzero(ended)
             for i in where:
-                self._note(int(i), int(self.started[i]) - 1)
+                self._note(int(i), int(self.started[i]) - 1, bool(t.terminated[i]))
                 self.started[i] += 1
                 t.seeds[i] = self.seed_of(int(i), int(self.started[i]))
             obs[where] = self._checked(self.encode(t.first[where]), "observation", "reset", where)
@@ -256,23 +268,23 @@ class Adapter:
         self._length += ~self._phantom
         next_obs = obs
         if ended.any():
-            next_obs, obs = self._finish(obs, ended, info)
+            next_obs, obs = self._finish(obs, ended, np.asarray(terminated, bool), info)
         elif self.mode is AutoresetMode.NEXT_STEP:
             self._phantom[:] = False
         return Step(table, next_obs, obs, info)
 
-    def _note(self, i: int, number: int) -> None:
+    def _note(self, i: int, number: int, terminated: bool) -> None:
         """An episode of environment i has ended."""
-        self.episodes.append(Episode(i, number, float(self._return[i]), int(self._length[i])))
+        self.episodes.append(Episode(i, number, float(self._return[i]), int(self._length[i]), terminated))
         self._return[i], self._length[i] = 0.0, 0
 
     def _finish(
-        self, obs: NDArray[np.float32], ended: NDArray[np.bool_], info: dict[str, Any]
+        self, obs: NDArray[np.float32], ended: NDArray[np.bool_], dead: NDArray[np.bool_], info: dict[str, Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Notes the episodes that ended; where each really ended, and where the next one starts."""
         for i in np.flatnonzero(ended):
             number = int(self.started[i]) - 1 if not self.self_resetting else -1
-            self._note(int(i), number)
+            self._note(int(i), number, bool(dead[i]))
         if self.mode is AutoresetMode.NEXT_STEP:
             self._phantom = ended.copy()  # the next step resets these and is none
             return obs, obs
