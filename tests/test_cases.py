@@ -83,6 +83,16 @@ def mostly(good, bad):
     return st.integers(0, 7).flatmap(lambda k: bad if k == 0 else good)
 
 
+def test_the_entropy_of_a_large_clipped_dimension():
+    """The square of its deviation is beyond float32 as well."""
+    geometry = Geometry.box([0.0, -1e23], [1.0, 1e23], bounds=("auto", "clip"))
+    factor, loc = torch.tensor([[0.5, 0.0], [3e21, 5e21]]), torch.tensor([[0.0, 9e22]])
+    density = BoxNormal(loc, factor=factor, geometry=geometry)
+    exact = BoxNormal(loc.double(), factor=factor.double(), geometry=geometry)
+    assert density.entropy().item() == pytest.approx(exact.entropy().item(), rel=1e-5)
+    assert density.scale.tolist() == [pytest.approx([0.5, 34**0.5 * 1e21])]
+
+
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
 anything = st.floats(width=32)
 
