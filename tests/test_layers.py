@@ -38,6 +38,7 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "plots": {"errors", "runs"},
     "fast": {"distributions", "heads", "nets", "optim", "policies"},
     "profile": set(),
+    "watchdog": {"errors", "distributions", "policies", "agent", "settings"},
     "doctor": set(),
 }
 

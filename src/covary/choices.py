@@ -15,7 +15,7 @@ import torch
 from covary import algorithms, fast
 from covary.agent import Agent
 from covary.envs.sources import Source
-from covary.envs.vectors import InProcess, build, cores
+from covary.envs.vectors import Guarded, InProcess, build, cores
 from covary.fast import cache
 from covary.nets import threads_of_torch
 from covary.settings import RunOptions
@@ -102,7 +102,7 @@ def _step_seconds(source: Source) -> float:
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (some environments draw from it)
     try:
         with torch.random.fork_rng(devices=[]), threads_of_torch(1):
-            return _median_step(source.make())
+            return _median_step(Guarded(source.make(), 0))
     except Exception:
         return 0.0
     finally:

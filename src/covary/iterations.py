@@ -164,7 +164,8 @@ class Iterations:
         like = self.agent.policy.head.noise((1, self.adapter.n), torch.Generator()).numpy()
         if noise.shape != (whole, *like.shape[1:]) or noise.dtype != like.dtype:
             raise ValueError(f"noise {noise.dtype} {noise.shape}")
-        t = len(arrays["rollout.tables"]) if any(name.startswith("rollout.t") for name in arrays) else 0
+        parts = {f"rollout.{name}" for name in ("seen", "led", "tables", "latents")}
+        t = len(arrays["rollout.tables"]) if parts & set(arrays) else 0
         if not t <= whole:
             raise ValueError(f"{t} steps of {whole}")
         self.noise, self.t = noise, t

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from covary import fast, plots, snapshot
 from covary.agent import Agent
 from covary.device import DeviceIterations, advice, tensors_behind
-from covary.envs.adapter import Adapter, episode_seed
+from covary.envs.adapter import Adapter, Episode, episode_seed
 from covary.envs.sources import Source
 from covary.errors import UsageError
 from covary.evaluation import evaluate
@@ -27,6 +28,7 @@ from covary.progress import Progress
 from covary.report import Report, diverged
 from covary.runs import Run
 from covary.settings import Settings
+from covary.watchdog import Seen, Watchdog
 
 LOG_EVERY = 1000  # transitions between two lines of metrics, at the least
 _SELECTION = 2**40  # the best checkpoint is chosen on episodes that no seed of `covary eval` comes near
@@ -58,7 +60,7 @@ def run_training(
     if (tensors := tensors_behind(adapter)) is not None and (hint := advice(agent, tensors)):
         progress.say(hint)
     stop, first = _Stop(), agent.steps
-    loop = _Loop(agent, adapter, source, settings, run, progress, stop, profile)
+    loop = _Loop(agent, adapter, source, settings, run, progress, stop, profile, threads)
     try:
         with stop.watched(), threads_of_torch(threads):
             try:
@@ -81,12 +83,12 @@ def run_training(
         run.write("profile", profile.record(agent.steps - first))
         progress.say(profile.table(agent.steps - first))
     if stop.signal is not None:
-        progress.say(f"stopped and saved at step {agent.steps:,}; go on with: covary train --resume {run.path}")
+        progress.say(f"stopped and saved at step {agent.steps:,}; go on with: covary train --resume {run.named}")
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + stop.signal)
     _draw(run)
-    progress.say(f"done: {run.path}")
+    progress.say(f"done: {run.named}")
     return agent
 
 
@@ -103,13 +105,16 @@ class _Loop:
         progress: Progress,
         stop: _Stop,
         profile: Profile,
+        threads: int,
     ) -> None:
         self.agent, self.adapter, self.source, self.options = agent, adapter, source, settings.run
         self.run, self.progress, self.stop, self.profile = run, progress, stop, profile
         tensors = tensors_behind(adapter)
         kind = Iterations if tensors is None or agent.learner.online else DeviceIterations
         self.iterate: Any = kind(agent, adapter, self.options.steps, stop, profile)
-        self.report = Report(run, progress)
+        self.report = Report(run, progress, self._look)
+        self.watchdog = Watchdog(agent, settings, threads, progress.say, lambda line: run.append("warnings", line))
+        self.looked = time.perf_counter()
         self.save_every = self.options.save_every or max(self.options.steps // 10, 1)
         self.next_eval = _next(agent.steps, self.options.eval_every)
         self.next_save = _next(agent.steps, self.save_every)
@@ -132,6 +137,8 @@ class _Loop:
                 self.progress.say("this checkpoint is of an earlier version: its episodes start anew")
             self.iterate.obs = adapter.reset()
         self.begun = True
+        self.watchdog.said |= {str(line.get("rule")) for line in self.run.lines("warnings")}
+        self.watchdog.start()
         self.profile.lap("start-up")
 
     def go(self) -> None:
@@ -164,6 +171,24 @@ class _Loop:
             self.next_save = _next(agent.steps, self.save_every)
             self.save()
         self.profile.lap("logging")
+
+    def _look(self, record: dict[str, Any], obs: Any, finished: list[Episode]) -> None:
+        """Shows the watchdog a line of metrics and what went by since the one before."""
+        adapter, now = self.adapter, time.perf_counter()
+        limits = sum(getattr(env, "limits", 0) for env in adapter.envs or ())
+        actions = adapter.history.latest(1000)
+        self.watchdog.look(
+            record,
+            Seen(
+                actions,
+                np.asarray(obs.cpu() if hasattr(obs, "cpu") else obs),
+                finished,
+                adapter.seconds,
+                now - self.looked,
+                limits,
+            ),
+        )
+        self.looked, adapter.seconds = now, 0.0
 
     def _evaluate(self) -> float:
         options, stop = self.options, self.stop
@@ -203,11 +228,11 @@ class _Loop:
         if not self.begun or (agent.steps == 0 and not self.run.checkpoints()):
             return
         if not self.iterate.settled:
-            say(f"stopped in the middle of an update: go on from the last checkpoint of {self.run.path}")
+            say(f"stopped in the middle of an update: go on from the last checkpoint of {self.run.named}")
             return
         try:
             self.close()
-            say(f"saved at step {agent.steps:,}; go on with: covary train --resume {self.run.path}")
+            say(f"saved at step {agent.steps:,}; go on with: covary train --resume {self.run.named}")
         except Exception as other:  # what went wrong first is what the user shall see
             say(f"step {agent.steps:,} is not saved. {other}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,16 @@ from covary.runs import Run
 
 
 class Report:
-    """Attributes: step, of the last line; sums, of the losses since, to which iterations add."""
+    """Attributes: step, of the last line; sums, of the losses since, to which iterations add.
 
-    def __init__(self, run: Run, progress: Progress) -> None:
-        self.run, self.progress = run, progress
+    Args:
+        look: is shown each line, the observations at that time and the episodes that finished.
+    """
+
+    def __init__(
+        self, run: Run, progress: Progress, look: Callable[[dict[str, Any], Any, list[Episode]], None]
+    ) -> None:
+        self.run, self.progress, self.look = run, progress, look
         self.step, self.count, self.episodes = progress.start, 0, 0
         self.sums: Losses = {}
         self.finished: list[Episode] = []
@@ -40,6 +47,7 @@ class Report:
         """A line, and the next interval begins."""
         record = self.record(agent, obs) | extra
         self._append(record)
+        self.look(record, obs, self.finished)
         self.step, self.count, self.sums, self.finished = agent.steps, 0, {}, []
         self.episodes = record["episodes"]
         if bad := [name for name, value in record.items() if isinstance(value, float) and not np.isfinite(value)]:
@@ -48,7 +56,9 @@ class Report:
     def close(self, agent: Agent, obs: Any) -> None:
         """A last line for an interval that was not over. A resumed run takes it back and goes on with the interval."""
         if agent.steps > self.step:
-            self._append(self.record(agent, obs))
+            record = self.record(agent, obs)
+            self._append(record)
+            self.look(record, obs, self.finished)
 
     def record(self, agent: Agent, obs: Any) -> dict[str, Any]:
         """What the line says."""

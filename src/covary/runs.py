@@ -3,6 +3,7 @@
 config.json            all settings, versions and the seed; written first
 metrics.jsonl          what was learned, a line a report: decided by seed and settings alone
 timing.jsonl           clock times and steps per second
+warnings.jsonl         what the watchdog said, where it said something
 checkpoints/N/         what the agent was after N steps, complete or absent (see checkpoints.py)
 checkpoints/best/      the best by evaluation, where there is any
 checkpoints/aside-N/   one that was broken, and is in the way of what a resumed run will write
@@ -33,7 +34,8 @@ class Run:
     """A run folder that exists. `Run.create` makes one, `Run.open` checks one."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path, self.config = path, config
+        self.path, self.config = path.absolute(), config  # an environment may change the working directory
+        self.named = path  # as the user wrote it, for messages
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> Run:
@@ -113,7 +115,7 @@ class Run:
         Raises:
             UsageError: the disk takes no more; nothing that was logged is then lost.
         """
-        for name in ("metrics", "timing"):
+        for name in ("metrics", "timing", "warnings"):
             file = self.path / f"{name}.jsonl"
             with files.writing(file):
                 if (kept := self._until(name, step)) is not None:

@@ -102,7 +102,7 @@ def train(
             pairs = ", ".join(f"{k} {_plain(v)}" for k, v in settings.preset.items())
             why = covary.presets.source(_preset_name(source), algo)
             progress.say(f"preset for {source.name}: {pairs} ({why}); --preset none turns it off")
-        progress.say(f"{algo} on {source.name} for {settings.run.steps:,} steps, seed {seed} -> {run.path}")
+        progress.say(f"{algo} on {source.name} for {settings.run.steps:,} steps, seed {seed} -> {run.named}")
         progress.say(chosen.line())
         return run_training(agent, source, venv, settings, run, progress, chosen.threads)
     finally:

@@ -114,7 +114,7 @@ class BoxNormal(Distribution):
             self.geometry.check_full()
         batch, other = loc.shape[:-1], spread.shape[: -1 if name == "scale" else -2]
         if other and other != batch:
-            batch = torch.broadcast_shapes(batch, other)
+            batch = _broadcast(batch, other, name)
         super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
         if self._validate_args:
             _check(loc, name, spread)
@@ -217,6 +217,8 @@ class BoxNormal(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """(S*, B*, D) action -> (S*, B*). An action at a bound is scored as the nearest number inside."""
         if self._validate_args:
+            if isinstance(value, Tensor) and not value.is_floating_point():
+                raise ValueError(f"An action is floating-point.\n  given: {value.dtype}\n  fix:   action.float()")
             self._validate_sample(value)
         return self.log_prob_latent(self.geometry.from_action(value))
 
@@ -226,6 +228,8 @@ class BoxNormal(Distribution):
         jacobian: whether the geometry's own log |da/du| is taken off; it depends on the latent alone, so that ratios
             and gradients do without.
         """
+        if self._validate_args and latent.shape[-1:] != self.event_shape:
+            raise ValueError(f"latent is (S*, B*, D), D = {self.event_shape[0]}.\n  given: {tuple(latent.shape)}")
         if self._factor is None:
             assert self._scale is not None
             log_prob = diagonal_log_prob(latent, self.loc, self._scale, self.geometry)
@@ -292,8 +296,22 @@ class BoxNormal(Distribution):
         return f"BoxNormal({kind} covariance, ({kinds}), batch_shape={tuple(self.batch_shape)})"
 
 
+def _broadcast(batch: torch.Size, other: torch.Size, name: str) -> torch.Size:
+    try:
+        return torch.broadcast_shapes(batch, other)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The batch shapes of loc and {name} broadcast.\n  given: {tuple(batch)} and {tuple(other)}"
+        ) from error
+
+
 def _check(loc: Tensor, name: str, spread: Tensor) -> None:
     """Raises ValueError unless the parameters make a Gaussian."""
+    for label, tensor in (("loc", loc), (name, spread)):
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"{label} holds floating-point numbers.\n  given: {tensor.dtype}\n  fix:   {label}.float()"
+            )
     for label, tensor in (("loc", loc), (name, spread)):
         if not tensor.isfinite().all():
             at = tuple(int(i) for i in (~tensor.isfinite()).nonzero()[0])
@@ -314,7 +332,7 @@ def _check(loc: Tensor, name: str, spread: Tensor) -> None:
     if not (diagonal > 0).all():
         raise ValueError(
             f"{'scale' if name == 'scale' else 'The diagonal of ' + name} must be positive.\n"
-            f"  given: {float(diagonal.min())}\n  fix:   pass the network's output through exp or softplus"
+            f"  given: {float(diagonal.detach().min())}\n  fix:   pass the network's output through exp or softplus"
         )
     if name != "scale" and spread.triu(1).any():
         raise ValueError(f"{name} must be lower triangular.\n  fix:   torch.tril(...), or covariance_matrix=")

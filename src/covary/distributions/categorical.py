@@ -18,13 +18,18 @@ class Categorical(Distribution):
         logits: (*B, K) unnormalised log-probabilities; -inf forbids a choice.
 
     Raises:
-        ValueError: NaN or +inf logits, or none that is finite (unless validate_args is False).
+        ValueError: logits without a dimension, or of whole numbers; NaN or +inf logits, or none that is finite (unless
+            validate_args is False).
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (checked below, with better messages)
     has_rsample = False
 
     def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
+        if logits.dim() < 1 or not logits.is_floating_point():
+            raise ValueError(
+                f"logits are (*B, K) floating-point numbers.\n  given: {tuple(logits.shape)} of {logits.dtype}"
+            )
         super().__init__(logits.shape[:-1], torch.Size(), validate_args=validate_args)
         if self._validate_args and not (logits.isfinite().any(-1).all() and (logits < torch.inf).all()):
             raise ValueError(

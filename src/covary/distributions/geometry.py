@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -95,12 +95,12 @@ class Geometry:
             periodic: dimensions that are circles, whatever `bounds` says.
 
         Raises:
-            ValueError: low >= high, `squash` or `mean` without finite bounds, a width that float32 cannot hold, a
-                periodic index that is out of range or names no finite interval.
+            ValueError: no dimension, low >= high, `squash` or `mean` without finite bounds, a width or an edge that
+                float32 cannot hold, a periodic index that is out of range or names no finite interval.
         """
         lo, hi = np.atleast_1d(np.asarray(low, np.float64)), np.atleast_1d(np.asarray(high, np.float64))
-        if lo.ndim != 1 or lo.shape != hi.shape:
-            raise ValueError(f"low and high are vectors of one length.\n  given: {lo.shape} and {hi.shape}")
+        if lo.ndim != 1 or lo.shape != hi.shape or not len(lo):
+            raise ValueError(f"low and high are vectors of one length, 1 or more.\n  given: {lo.shape} and {hi.shape}")
         if not (bad := lo < hi).all():
             i = int(np.flatnonzero(~bad)[0])
             raise ValueError(
@@ -109,10 +109,10 @@ class Geometry:
                 "  fix:   give the box its true bounds, or leave that dimension out of the action space"
             )
         d = len(lo)
-        words = (bounds,) * d if isinstance(bounds, str) else tuple(bounds)
+        words: tuple[Any, ...] = tuple(bounds) if isinstance(bounds, list | tuple) else (bounds,) * d
         if len(words) == 1:
             words = words * d
-        if len(words) != d or not set(words) <= set(get_args(Bounds)):
+        if len(words) != d or not all(word in get_args(Bounds) for word in words):
             raise ValueError(
                 f"bounds is one of {', '.join(get_args(Bounds))}, or one of them for each of the {d} dimensions.\n"
                 f"  given: {bounds!r}"
@@ -233,6 +233,8 @@ class Geometry:
 
 
 def _circles(periodic: Sequence[int], low: np.ndarray, high: np.ndarray) -> set[int]:
+    if not np.iterable(periodic):
+        raise ValueError(f"periodic is a sequence of dimensions.\n  given: {periodic!r}\n  fix:   ({periodic},)")
     for i in periodic:
         if not (isinstance(i, int | np.integer) and -len(low) <= i < len(low)):
             raise ValueError(
@@ -262,13 +264,18 @@ def _kind(i: int, word: Bounds, low: float, high: float, circles: set[int]) -> K
     if word == "clip":
         return "clip"
     if finite < 2:
+        edge = low if math.isfinite(low) else high
+        if abs(edge) > np.finfo(np.float32).max:
+            raise ValueError(
+                f"A bound must be a number of float32.\n  given: dimension {i} with low {low}, high {high}"
+            )
         return "half"
     _check_width(i, low, high)
     return "squash"
 
 
 def _check_width(i: int, low: float, high: float) -> None:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         width = np.float32(high) - np.float32(low)
     if not 0 < width < math.inf:
         raise ValueError(

@@ -103,13 +103,14 @@ def _tail_log_prob(latent: Tensor, loc: Tensor, tril: Tensor, geometry: Geometry
         deviation = x - m  # of a point mass: that of the likeliest latent behind it
         deviation = torch.where(x <= low, deviation.clamp(max=0), deviation)
         deviation = torch.where(x >= high, deviation.clamp(min=0), deviation)
+        spread = torch.hypot(b, d)  # its square is beyond float32 for boxes of 1e20
         return _lattice(
             arc,
             a,
             b,
             d,
             lambda shift, s: censored_log_prob(x.unsqueeze(-1), m.unsqueeze(-1) + shift, s, low, high),
-            centre=deviation * a * b / (b.square() + d.square()),
+            centre=(deviation / spread) * a * (b / spread),
         )
     # Of two angles the narrower one is summed over its images: fewer are needed. Swapping refactors the 2 x 2 block.
     other = shortest_arc(x - m)
@@ -208,7 +209,7 @@ def full_entropy(loc: Tensor, tril: Tensor, geometry: Geometry) -> Tensor:
     k = c.clipped[0]
     eps = torch.linspace(-8, 8, 257, dtype=loc.dtype, device=loc.device)
     weight = (-0.5 * eps.square() - HALF_LOG_TWO_PI).exp() / 16
-    spread = torch.linalg.vector_norm(tril[..., r, :r], dim=-1).unsqueeze(-1)
+    spread = _norm(tril[..., r, :r]).unsqueeze(-1)
     mean = loc[..., k].unsqueeze(-1) + spread * eps
     each = censored_moments(mean, scale.unsqueeze(-1), c.low[k], c.high[k])[1]
     return total + (each * weight).sum(-1)
@@ -216,4 +217,9 @@ def full_entropy(loc: Tensor, tril: Tensor, geometry: Geometry) -> Tensor:
 
 def marginal_scale(tril: Tensor, geometry: Geometry) -> Tensor:
     """Standard deviation of each latent dimension in natural order. (*B, D, D) -> (*B, D)."""
-    return torch.linalg.vector_norm(tril, dim=-1)[..., geometry.constants(tril).unorder]
+    return _norm(tril)[..., geometry.constants(tril).unorder]
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Norm along the last dimension; in float64, since the squares of deviations of 1e20 are beyond float32."""
+    return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).to(x.dtype)

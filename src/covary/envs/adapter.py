@@ -8,6 +8,7 @@ to; `valid` is 0 for a step that never happened.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -118,6 +119,7 @@ class Adapter:
         self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
         self.workers = venv if isinstance(venv, Workers) else None
         self.trusting = self.restart_workers = False
+        self.seconds = 0.0  # spent in `step`, by the clock
         self.say: Callable[[str], None] = lambda text: None
         self._shown: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # what environments in processes showed last
         self.always = self.mode is not AutoresetMode.NEXT_STEP
@@ -172,7 +174,7 @@ class Adapter:
         """action: (N, D) or (N,) as the policy gave it. Where it raises, the step has not happened."""
         self._action = action
         self.steps += 1
-        self._over = ()
+        self._over, began = (), time.perf_counter()
         self._before = self._return.copy(), self._length.copy(), self.started.copy(), len(self.episodes)
         try:
             if self.envs is not None:
@@ -185,6 +187,7 @@ class Adapter:
         self.history.add(action)
         if len(self._over):
             self.history.restart(self._over)
+        self.seconds += time.perf_counter() - began
         return step
 
     def _take_back(self) -> None:

@@ -5,80 +5,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import os
+import random
+import sys
 import sysconfig
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-
-@dataclass(frozen=True)
-class Broken:
-    """One rule that an environment breaks: the rule, what it does instead, the usual cause, and what to write."""
-
-    rule: str
-    given: str
-    cause: str
-    fix: str
-
-
-# name: (rule, usual cause, fix). Each rule is reported once, where it was broken first.
-# fmt: off
-_RULES = {
-    "env": ("The environment is a gymnasium.Env.", "It derives from the old gym.Env, or from nothing.",
-            "class MyEnv(gymnasium.Env), with observation_space, action_space, reset and step"),
-    "space": ("observation_space and action_space are Gymnasium spaces.", "One is not set, or comes from the old gym.",
-              "self.action_space = gymnasium.spaces.Box(low, high, shape, np.float32) in __init__"),
-    "action dtype": ("A continuous action space has a floating-point dtype.", "dtype=int rounds every action.",
-                     "Box(..., dtype=np.float32), or Discrete or MultiDiscrete where the actions are choices"),
-    "action nan": ("An action space's bounds are numbers.", "They were computed from data that holds NaN.",
-                   "finite bounds, or -np.inf and np.inf where there is no bound"),
-    "action bounds": ("In every dimension of an action space, low < high.", "They are swapped, or equal.",
-                      "swap them, or leave a dimension that cannot move out of the action"),
-    "action sample": ("An action space can be sampled.", "Its bounds or its dtype contradict each other.",
-                      "make action_space.sample() work"),
-    "seed": ("reset accepts seed=.", "The environment has the old method seed() instead.",
-             "def reset(self, *, seed=None, options=None): super().reset(seed=seed)"),
-    "options": ("reset accepts options=.", "It was left out because it is not used.",
-                "def reset(self, *, seed=None, options=None)"),
-    "reset raises": ("reset does not raise.", "", "mend the line that is named"),
-    "reset": ("reset returns (obs, info).", "The old API returned the observation alone.", "return obs, {}"),
-    "info": ("info is a dict.", "None stands for an empty dict.", "return {} for an empty info"),
-    "obs type": ("A Box observation is a NumPy array.", "A list, a Python number or a tensor was returned.",
-                 "np.asarray(obs, dtype=self.observation_space.dtype)"),
-    "obs shape": ("An observation has its space's shape.", "A batch dimension too many, or an outdated shape=.",
-                  "reshape the observation, or correct shape= in observation_space"),
-    "obs dtype": ("An observation's dtype fits its space's.", "NumPy computes in float64, a Box is float32 by default.",
-                  "obs.astype(self.observation_space.dtype)"),
-    "obs finite": ("An observation holds no NaN and no infinity.", "A division by zero, or a diverging simulation.",
-                   "find the first operation that is not finite; end the episode before the state diverges"),
-    "obs bounds": ("An observation lies within its space's bounds.", "They were guessed, or rounding leaves them.",
-                   "widen low and high of observation_space, or np.clip the observation"),
-    "obs space": ("An observation lies in its space.", "The space describes something else than what is returned.",
-                  "make observation_space.contains(obs) true"),
-    "obs copy": ("An observation that was returned does not change afterwards.",
-                 "The environment writes into the array that it returned, so stored transitions change too.",
-                 "return obs.copy()"),
-    "step raises": ("step accepts every action of action_space.", "It expects another shape, type or range.",
-                    "mend the line that is named, or describe in action_space what step accepts"),
-    "step": ("step returns five values.", "The old API returned four: obs, reward, done, info.",
-             "return obs, reward, terminated, truncated, info: terminated where the world ended, truncated where "
-             "only time was up"),
-    "reward": ("reward is one real number.", "Computed from arrays, it kept their shape; or a path returns none.",
-               "float(reward); an array of shape (1,) broadcasts in a loss"),
-    "reward finite": ("reward is finite.", "A logarithm or a division at zero.", "bound it where it is computed"),
-    "terminated": ("terminated is a bool.", "An int, None or an array was returned.", "bool(terminated)"),
-    "truncated": ("truncated is a bool.", "An int, None or an array was returned.", "bool(truncated)"),
-    "same": ("The same seed and the same actions give the same episode.",
-             "Random numbers come from np.random or random, or something survives the reset.",
-             "super().reset(seed=seed), draw from self.np_random, and set all of the state in reset"),
-}
-# fmt: on
+from covary.envs.rules import RULES, Broken
 
 
 def check_env(env: gym.Env[Any, Any], *, seed: int = 0, steps: int = 200) -> list[Broken]:
@@ -96,9 +37,17 @@ def check_env(env: gym.Env[Any, Any], *, seed: int = 0, steps: int = 200) -> lis
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         examination = _Examination(env, seed, steps)
-        with contextlib.suppress(_Stop):
+        try:
             examination.examine()
+        except _Stop:
+            pass
+        finally:
+            examination.look_for_copies()
     return list(examination.findings.values())
+
+
+ENDLESS = 10_000  # steps after which an episode is taken to have no end,
+PATIENCE = 2.0  # or seconds
 
 
 class _Stop(Exception):
@@ -109,23 +58,33 @@ class _Examination:
     def __init__(self, env: Any, seed: int, steps: int) -> None:
         self.findings: dict[str, Broken] = {}
         self.seed, self.steps, self.horizon = seed, steps, steps
+        self.ended = False  # whether any episode has, or there is a time limit
+        self.process, self.copies = os.getpid(), os.pipe()
         while type(env) in (PassiveEnvChecker, OrderEnforcing, TimeLimit):
             # The environment may rely on TimeLimit's promise that no episode is longer.
             self.horizon = min(self.horizon, getattr(env, "_max_episode_steps", steps))
+            self.ended = self.ended or type(env) is TimeLimit
             env = env.env
         self.env = env
 
     def found(self, name: str, given: str) -> None:
-        rule, cause, fix = _RULES[name]
+        rule, cause, fix = RULES[name]
         self.findings.setdefault(name, Broken(rule, given, cause, fix))
 
     def call(self, name: str, function: Callable[[], Any], where: str) -> Any:
         try:
-            return function()
-        except Exception as error:
+            result = function()
+        except KeyboardInterrupt:
+            raise  # that is a person
+        except BaseException as error:
             line = _user_line(error) or f"in {type(self.env).__module__}.{type(self.env).__qualname__}"
-            self.found(name, f"{where} raised {type(error).__name__}: {error} ({line})")
+            self.found(name, f"{where} raised {type(error).__name__}: {_text(error)} ({line})")
             raise _Stop from error
+        finally:
+            if os.getpid() != self.process:  # a copy that the environment let come back: only the first goes on
+                os.write(self.copies[1], b"!")
+                os._exit(0)
+        return result
 
     def examine(self) -> None:
         if not isinstance(self.env, gym.Env):
@@ -135,13 +94,68 @@ class _Examination:
         self.obs_space, action_space = self.space("observation_space"), self.space("action_space")
         self.action_space = action_space if action_space is not None and self.can_be_sampled(action_space) else None
         self.reset_arguments = {name for name in ("seed", "options") if self.reset_accepts(name)}
-        first, second = self.run(), self.run()
+        before, folder, spaces = _global_states(), os.getcwd(), (_copy(self.obs_space), _copy(action_space))
+        first = self.run()
+        owned = self.on_classes()  # what is loaded once may well be shared, so the first run is left out
+        second = self.run()
+        if changed := [name for name, value in self.on_classes().items() if not _same(owned.get(name), value)]:
+            self.found("shared", f"{', '.join(changed[:3])} changed while it was stepped")
+        self.check_surroundings(before, folder)
+        for name, was in zip(("observation_space", "action_space"), spaces, strict=True):
+            if was is not None and (now := getattr(self.env, name, None)) != was:
+                self.found("spaces", f"{name} was {was}, and is {now} after {len(first) + len(second)} calls")
         for t, (a, b) in enumerate(zip(first, second, strict=False)):
             for name, x, y in zip(("obs", "reward", "terminated", "truncated"), a, b, strict=False):
                 if "seed" in self.reset_arguments and not _same(x, y):
                     self.found(
                         "same", f"{name} was {_short(x)}, then {_short(y)}, {t} calls after reset(seed={self.seed})"
                     )
+        if not (self.ended or self.stopped) and self.action_space is not None:
+            self.look_for_an_end(self.action_space)
+
+    def on_classes(self) -> dict[str, Any]:
+        """Copies of the data on the environment's own classes, by Class.name."""
+        classes = [
+            c
+            for c in type(getattr(self.env, "unwrapped", self.env)).__mro__
+            if not c.__module__.startswith(("gymnasium.", "builtins"))
+        ]
+        return {
+            f"{c.__qualname__}.{name}": _copy(value)
+            for c in classes
+            for name, value in vars(c).items()
+            if isinstance(value, _DATA)
+        }
+
+    def check_surroundings(self, before: dict[str, Any], folder: str) -> None:
+        """What belongs to the whole process, and not to one environment in it."""
+        if drawn := [name for name, state in _global_states().items() if name in before and before[name] != state]:
+            self.found("random", f"{' and '.join(drawn)} moved on while it was stepped")
+        if (now := os.getcwd()) != folder:
+            self.found("folder", f"it was {folder}, and is {now} afterwards")
+            os.chdir(folder)
+
+    def look_for_copies(self) -> None:
+        """Each copy of this process that came back from a call has left a byte."""
+        os.close(self.copies[1])
+        os.set_blocking(self.copies[0], False)
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self.copies[0], 1):
+                self.found("fork", "a copy of this process came back from a call")
+        os.close(self.copies[0])
+
+    def look_for_an_end(self, actions: gym.Space[Any]) -> None:
+        """Goes on with the episode under way."""
+        began, t = time.perf_counter(), self.steps
+        while not self.ended and t < ENDLESS and time.perf_counter() - began < PATIENCE:
+            t += 1
+            try:
+                _, _, terminated, truncated, _ = self.env.step(actions.sample())
+            except Exception:
+                return  # nobody promised that it could be stepped so often
+            self.ended = _true(terminated) or _true(truncated)
+        if not self.ended:
+            self.found("ends", f"none in {t:,} random steps, and no time limit")
 
     def space(self, name: str) -> gym.Space[Any] | None:
         space = self.call("space", lambda: getattr(self.env, name, None), name)
@@ -179,6 +193,7 @@ class _Examination:
     def run(self) -> list[tuple[Any, ...]]:
         """What reset and each step returned, until the steps are used up or something raised."""
         trace: list[tuple[Any, ...]] = []
+        self.stopped = True
         with contextlib.suppress(_Stop):
             obs = self.reset("reset", seeded=True)
             trace.append((_copy(obs),))
@@ -195,12 +210,15 @@ class _Examination:
                 age += 1
                 if not _same(kept, was):
                     self.found("obs copy", f"step {t} changed the observation that the call before it had returned")
-                if age >= self.horizon or _true(others[1]) or _true(others[2]):
+                over = _true(others[1]) or _true(others[2])
+                self.ended = self.ended or over
+                if age >= self.horizon or over:
                     kept, was, age = obs, trace[-1][0], 0
                     obs = self.reset(f"reset after step {t}", seeded=False)
                     trace.append((_copy(obs),))
                     if not _same(kept, was):
                         self.found("obs copy", f"reset changed the observation that step {t} had returned")
+            self.stopped = False
         return trace
 
     def reset(self, where: str, *, seeded: bool) -> Any:
@@ -217,7 +235,10 @@ class _Examination:
         return obs
 
     def step(self, action: Any, where: str) -> tuple[Any, Any, Any, Any]:
-        result = self.call("step raises", lambda: self.env.step(_copy(action)), f"{where} with action {_short(action)}")
+        handed = _copy(action)
+        result = self.call("step raises", lambda: self.env.step(handed), f"{where} with action {_short(action)}")
+        if not _same(handed, action):
+            self.found("action copy", f"{where} made {_short(handed)} of the action {_short(action)}")
         if not isinstance(result, tuple) or len(result) != 5:
             values = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
             self.found("step", f"{where} returned {values}")
@@ -228,12 +249,14 @@ class _Examination:
         self.check_obs(obs, where)
         if not isinstance(reward, (int, float, np.integer, np.floating)):
             self.found("reward", f"{where} returned {_short(reward)}")
-        elif not np.isfinite(reward):
-            self.found("reward finite", f"{where} returned {reward}")
+        elif not abs(reward) <= _LARGEST:  # type: ignore[operator]
+            self.found("reward finite", f"{where} returned {_short(reward)}")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, (bool, np.bool_)):
                 self.found(name, f"{where} returned {_short(flag)}")
         self.check_info(info, where)
+        if isinstance(info, dict) and _true(info.get("TimeLimit.truncated")) and _true(terminated):
+            self.found("limit", f'{where} returned terminated {terminated} with info["TimeLimit.truncated"]')
         return obs, _copy(reward), terminated, truncated
 
     def check_info(self, info: Any, where: str) -> None:
@@ -253,6 +276,9 @@ class _Examination:
                 obs = np.asarray(obs, box.dtype)
             except Exception:
                 return
+        if isinstance(obs, np.ma.MaskedArray) and np.ma.getmaskarray(obs).any():
+            self.found("obs masked", f"{name} is {_short(obs)}")
+            return
         if obs.shape != box.shape:
             self.found("obs shape", f"{name} has shape {obs.shape}, its space {box.shape}")
         if not np.can_cast(obs.dtype, box.dtype):
@@ -266,7 +292,30 @@ class _Examination:
             self.found("obs bounds", f"{name}{list(at)} is {obs[at]}, outside [{box.low[at]}, {box.high[at]}]")
 
 
-def _user_line(error: Exception) -> str:
+_DATA = (bool, int, float, list, dict, set, np.ndarray, np.generic)
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def _global_states() -> dict[str, Any]:
+    """The states of the random numbers that everybody shares."""
+    numpys: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    states: dict[str, Any] = {
+        "random": random.getstate(),
+        "np.random": (numpys["state"]["key"].tobytes(), numpys["state"]["pos"]),
+    }
+    if (torch := sys.modules.get("torch")) is not None:
+        states["torch"] = bytes(torch.get_rng_state().numpy())
+    return states
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as other:
+        return f"its own message raises {type(other).__name__}"
+
+
+def _user_line(error: BaseException) -> str:
     """Where the error arose in the user's own code: innermost, but in neither Python, nor its packages, nor here."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
@@ -303,6 +352,9 @@ def _same(a: Any, b: Any) -> bool:
 
 def _short(value: Any) -> str:
     """A value as one short line, an array with its shape."""
-    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value).split())
+    try:
+        text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value).split())
+    except Exception:
+        text = "what cannot be shown"
     text = text if len(text) <= 80 else text[:77] + "..."
     return text + (f" of shape {value.shape}" if isinstance(value, np.ndarray) else f" ({type(value).__name__})")

@@ -25,12 +25,12 @@ def raised(during: str, error: Exception) -> UsageError:
     )
 
 
-def line_of(error: Exception) -> str:
+def line_of(error: BaseException) -> str:
     """The innermost line that is the user's own: neither of Python, nor of a package, nor of what calls it here."""
     frames = traceback.extract_tb(error.__traceback__)
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     here = Path(__file__).parent
-    callers = (here / "faults.py", here / "sources.py", here / "vectors.py", here.parent)
+    callers = (*(here / f"{name}.py" for name in ("faults", "sources", "vectors", "batches")), here.parent)
     own = [
         f
         for f in frames

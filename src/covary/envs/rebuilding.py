@@ -69,6 +69,11 @@ class History:
         self.began = self.end - np.maximum(np.array(ages, np.int64), 0)
         self.lost = np.array(ages) < 0
 
+    def latest(self, most: int) -> NDArray[Any]:
+        """About so many of the latest actions, (K, *D)."""
+        rows = self.rows[max(0, self.end - -(-most // self.rows.shape[1])) : self.end]
+        return rows.reshape(-1, *rows.shape[2:])
+
     def of(self, i: int) -> NDArray[Any] | None:
         """(T, *D) of environment i; None where they were too many."""
         return None if self.lost[i] else self.rows[self.began[i] : self.end, i].copy()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covary.envs.adapter import Adapter
+from covary.envs.batches import GuardedVector
 from covary.envs.rebuilding import (
     Place,
     Rebuilt,
@@ -40,10 +41,10 @@ def describe(adapter: Adapter, obs: NDArray[np.float32]) -> tuple[Arrays, dict[s
         "lengths": [int(x) for x in adapter._length],
         "steps": adapter.steps,
     }
-    if describes_itself(adapter.native):
+    if describes_itself(_inner(adapter)):
         return arrays, meta | {
             "phantom": adapter._phantom.tolist(),
-            "together": packed(adapter.native.state_dict(), "envs.state", arrays),
+            "together": packed(_inner(adapter).state_dict(), "envs.state", arrays),
         }
     if adapter.self_resetting:
         return arrays, meta
@@ -55,6 +56,11 @@ def describe(adapter: Adapter, obs: NDArray[np.float32]) -> tuple[Arrays, dict[s
     if kept:
         arrays["envs.actions"] = np.concatenate(kept)
     return arrays, meta
+
+
+def _inner(adapter: Adapter) -> Any:
+    """The vector environment as it was handed in."""
+    return adapter.native.env if isinstance(adapter.native, GuardedVector) else adapter.native
 
 
 def _states(adapter: Adapter) -> list[Any]:
@@ -131,7 +137,7 @@ def _lines(trouble: list[str]) -> list[str]:
 def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Rebuilt] | None:
     """Every environment put where it was; None where that cannot be tried."""
     if "together" in meta:
-        if not describes_itself(adapter.native):
+        if not describes_itself(_inner(adapter)):
             raise UsageError(
                 "A run goes on with an environment that has the state_dict of the one before.",
                 given=type(adapter.native).__name__,
@@ -139,8 +145,10 @@ def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Reb
             )
         seeds = [adapter.seed_of(i, int(k)) for i, k in enumerate(adapter.started)]
         adapter.native.reset(seed=seeds[0] if adapter.self_resetting else seeds)
-        adapter.native.load_state_dict(unpacked(meta["together"], arrays))
+        _inner(adapter).load_state_dict(unpacked(meta["together"], arrays))
         adapter._phantom[:] = np.array(_counts(meta["phantom"], adapter.n, 2), bool)
+        if isinstance(adapter.native, GuardedVector):
+            adapter.native.put_back(adapter._phantom.copy())
         adapter.history.lost[:] = True
         return [Rebuilt(None, 0.0, "")] * adapter.n
     if adapter.self_resetting or "each" not in meta:

@@ -69,9 +69,9 @@ class Source:
             )
         try:
             env = self._make()
-        except UsageError:
+        except (UsageError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # SystemExit as well
             raise UsageError(
                 f"Calling {self.name} without arguments must make an environment.",
                 given=f"{type(error).__name__}: {error}",

@@ -31,16 +31,37 @@ class Encoder:
             )
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
-        n = len(obs)
+        """Raises UsageError where the observations are no numbers, of another shape, or no choices of a Discrete."""
         if not self.one_hot:
-            copy = np.array(obs, np.float32, order="C")  # environments reuse their buffers
-            return copy.reshape(n, self.size)
-        index = np.asarray(obs, np.int64) - int(self.space.start)  # type: ignore[attr-defined]
-        if ((index < 0) | (index >= self.size)).any():
-            raise UsageError(f"An observation lies in its space, {self.space}.", given=obs)
-        x = np.zeros((n, self.size), np.float32)
-        x[np.arange(n), index] = 1.0
+            try:
+                copy = np.array(obs, np.float32, order="C")  # environments reuse their buffers
+                if copy.size == len(copy) * self.size and not np.iscomplexobj(obs):
+                    return copy.reshape(len(copy), self.size)
+            except (TypeError, ValueError):
+                pass
+            raise self._fault(obs)
+        try:
+            given = np.asarray(obs)
+            index = given.astype(np.int64) - int(self.space.start)  # type: ignore[attr-defined]
+            whole = given.dtype.kind in "iub" or (given.dtype.kind == "f" and (given == np.floor(given)).all())
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._fault(obs) from error
+        if not whole or index.ndim != 1 or ((index < 0) | (index >= self.size)).any():
+            raise self._fault(obs)
+        x = np.zeros((len(index), self.size), np.float32)
+        x[np.arange(len(index)), index] = 1.0
         return x
+
+    def _fault(self, obs: Any) -> UsageError:
+        if self.one_hot:
+            return UsageError(f"An observation lies in its space, {self.space}.", given=_short(obs))
+        return UsageError(f"Observations are (N, *{self.space.shape}) real numbers.", given=_short(obs))
+
+
+def _short(obs: Any) -> str:
+    shape = f" of shape {obs.shape}" if isinstance(obs, np.ndarray) else ""
+    text = " ".join(repr(obs.tolist() if shape else obs).split())
+    return (text if len(text) <= 120 else text[:117] + "...") + shape
 
 
 class Decoder:
