@@ -158,14 +158,14 @@ class Iterations:
             KeyError, ValueError: arrays that are of another run.
         """
         self._settled = self.adapter.steps
-        if "rollout.noise" not in arrays:
+        parts = {f"rollout.{name}" for name in ("seen", "led", "tables", "latents")} & set(arrays)
+        if not parts and "rollout.noise" not in arrays:
             return
         noise, whole = np.array(arrays["rollout.noise"]), self.agent.learner.horizon
         like = self.agent.policy.head.noise((1, self.adapter.n), torch.Generator()).numpy()
         if noise.shape != (whole, *like.shape[1:]) or noise.dtype != like.dtype:
             raise ValueError(f"noise {noise.dtype} {noise.shape}")
-        parts = {f"rollout.{name}" for name in ("seen", "led", "tables", "latents")}
-        t = len(arrays["rollout.tables"]) if parts & set(arrays) else 0
+        t = len(arrays["rollout.tables"]) if parts else 0
         if not t <= whole:
             raise ValueError(f"{t} steps of {whole}")
         self.noise, self.t = noise, t

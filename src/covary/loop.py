@@ -176,7 +176,7 @@ class _Loop:
         """Shows the watchdog a line of metrics and what went by since the one before."""
         adapter, now = self.adapter, time.perf_counter()
         limits = sum(getattr(env, "limits", 0) for env in adapter.envs or ())
-        actions = adapter.history.latest(1000)
+        actions = adapter.history.latest()
         self.watchdog.look(
             record,
             Seen(

@@ -33,11 +33,14 @@ class History:
 
     BYTES = 2**24  # for episodes that never end; to replay more would take longer than to start another
 
+    RECENT = 1000  # actions, for whoever wants to see the latest
+
     def __init__(self, n: int) -> None:
         self.rows: NDArray[Any] = np.zeros((0, n), np.float32)
         self.end = 0
         self.began = np.zeros(n, np.int64)
         self.lost = np.zeros(n, bool)
+        self.recent = -(-self.RECENT // n)  # rows that stay, however short episodes are
 
     def add(self, action: NDArray[Any]) -> None:
         """action: (N, *D), of every environment."""
@@ -47,7 +50,7 @@ class History:
         self.end += 1
 
     def _make_room(self, action: NDArray[Any]) -> None:
-        first = int(np.where(self.lost, self.end, self.began).min())
+        first = max(0, min(int(np.where(self.lost, self.end, self.began).min()), self.end - self.recent))
         kept = self.rows[first : self.end]
         if 2 * len(kept) * action.nbytes > self.BYTES:
             self.lost[:] = True
@@ -69,9 +72,9 @@ class History:
         self.began = self.end - np.maximum(np.array(ages, np.int64), 0)
         self.lost = np.array(ages) < 0
 
-    def latest(self, most: int) -> NDArray[Any]:
-        """About so many of the latest actions, (K, *D)."""
-        rows = self.rows[max(0, self.end - -(-most // self.rows.shape[1])) : self.end]
+    def latest(self) -> NDArray[Any]:
+        """About RECENT of the latest actions, (K, *D)."""
+        rows = self.rows[max(0, self.end - self.recent) : self.end]
         return rows.reshape(-1, *rows.shape[2:])
 
     def of(self, i: int) -> NDArray[Any] | None:
