@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covary import guard
 from covary.agent import Agent
-from covary.envs.adapter import LAM, Adapter
+from covary.envs.adapter import LAM, Adapter, Step
 from covary.errors import UsageError
 from covary.profile import Profile
 from covary.types import Rollout
@@ -79,7 +80,7 @@ class Iterations:
                 t = self.t
                 latent, action = draw(self.obs, self.noise[t])
                 self.profile.lap("inference")
-                step = self.adapter.step(action)
+                step = self._step(action)
                 if len(self.latents) < whole:
                     self.latents = np.empty((whole, *latent.shape), latent.dtype)
                 self.seen[t], self.latents[t], self.tables[t], self.led[t] = self.obs, latent, step.table, step.next_obs
@@ -113,17 +114,17 @@ class Iterations:
         fast, n, ahead = agent.fast, adapter.n, agent.ahead
         assert fast is not None
         total = np.array([float(sums.get("actor_loss", 0.0)), float(sums.get("critic_loss", 0.0)), 0.0])
-        adapter.trusting = True  # the kernel looks at every number before it learns from it
+        adapter.trusting = not adapter.forgiving  # the kernel looks at every number before it learns from it
         try:
             while agent.steps < until and stop.signal is None:
                 ahead, obs = agent.ahead, self.obs
                 latent, action = fast.act(obs, agent.next_noise(n))
                 profile.lap("inference")
-                step = adapter.step(action)
+                step = self._step(action)
                 profile.lap("adapter")
                 if not fast.learn(obs, latent, step.table, step.next_obs, total):
                     adapter.refuse(step)
-                agent.steps += n if adapter.always else int(step.valid.sum())
+                agent.steps += n if adapter.always and not adapter.forgiving else int(step.valid.sum())
                 self.obs, self._settled = step.obs, adapter.steps
                 profile.lap("update")
         except BaseException:
@@ -134,6 +135,14 @@ class Iterations:
             if updates := int(total[2]):
                 self.updates += updates
                 sums["actor_loss"], sums["critic_loss"] = float(total[0]), float(total[1])
+
+    def _step(self, action: NDArray[Any]) -> Step:
+        try:
+            return self.adapter.step(action)
+        except UsageError:
+            if not np.isfinite(action).all():  # the policy's own doing
+                guard.check_policy(self.agent.policy, torch.from_numpy(self.obs).to(self.agent.device))
+            raise
 
     # ---- what a checkpoint keeps
 

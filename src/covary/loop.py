@@ -18,18 +18,21 @@ from covary import fast, plots, snapshot
 from covary.agent import Agent
 from covary.device import DeviceIterations, advice, tensors_behind
 from covary.envs.adapter import Adapter, Episode, episode_seed
+from covary.envs.faults import NonFiniteStep
 from covary.envs.sources import Source
 from covary.errors import UsageError
 from covary.evaluation import evaluate
+from covary.guard import NonFinite
 from covary.iterations import Iterations
 from covary.nets import threads_of_torch
 from covary.profile import Profile
 from covary.progress import Progress
 from covary.report import Report, diverged
-from covary.runs import Run
+from covary.runs import Run, newest_checkpoint
 from covary.settings import Settings
 from covary.watchdog import Seen, Watchdog
 
+ROLLBACKS = 5  # at half the learning rate each time
 LOG_EVERY = 1000  # transitions between two lines of metrics, at the least
 _SELECTION = 2**40  # the best checkpoint is chosen on episodes that no seed of `covary eval` comes near
 
@@ -109,19 +112,29 @@ class _Loop:
     ) -> None:
         self.agent, self.adapter, self.source, self.options = agent, adapter, source, settings.run
         self.run, self.progress, self.stop, self.profile = run, progress, stop, profile
-        tensors = tensors_behind(adapter)
-        kind = Iterations if tensors is None or agent.learner.online else DeviceIterations
-        self.iterate: Any = kind(agent, adapter, self.options.steps, stop, profile)
-        self.report = Report(run, progress, self._look)
-        self.watchdog = Watchdog(agent, settings, threads, progress.say, lambda line: run.append("warnings", line))
-        self.looked = time.perf_counter()
         self.save_every = self.options.save_every or max(self.options.steps // 10, 1)
-        self.next_eval = _next(agent.steps, self.options.eval_every)
-        self.next_save = _next(agent.steps, self.save_every)
-        self.best = max((line["eval_return"] for line in run.lines() if "eval_return" in line), default=-np.inf)
+        scores = (line.get("eval_return") for line in run.lines())
+        self.best = max((score for score in scores if isinstance(score, float)), default=-np.inf)
         self.begun = False
         self.whole: int | None = None  # steps before the last rollout, where that is shorter than the others
+        self.rolled_back, self.told_of_skipped = 0, False
+        agent.learner.on_nonfinite = "skip" if self.options.on_nonfinite == "skip" else "stop"
+        adapter.forgiving = self.options.on_nonfinite == "skip"
+        self._start_over()
+        self.watchdog = Watchdog(agent, settings, threads, progress.say, lambda line: run.append("warnings", line))
+        self.looked = time.perf_counter()
+
+    def _start_over(self) -> None:
+        """Everything that a checkpoint fills."""
+        agent, adapter, profile = self.agent, self.adapter, self.profile
+        adapter.episodes.clear()
+        adapter.left_out.clear()
+        kind = Iterations if tensors_behind(adapter) is None or agent.learner.online else DeviceIterations
+        self.iterate: Any = kind(agent, adapter, self.options.steps, self.stop, profile)
         self.iterate.before_last = self.before_last
+        self.report = Report(self.run, self.progress, self._look)
+        self.next_eval = _next(agent.steps, self.options.eval_every)
+        self.next_save = _next(agent.steps, self.save_every)
 
     def begin(self, snapshot_taken: tuple[Any, dict[str, Any]] | None) -> None:
         """Starts the episodes, or goes on with those of a checkpoint."""
@@ -151,6 +164,10 @@ class _Loop:
             until = min(total, self.next_save, self.next_eval, report.step + LOG_EVERY)
             try:
                 self.iterate(until, report.sums)
+            except (NonFinite, NonFiniteStep) as error:
+                self._keep(error)
+                if self.options.on_nonfinite != "rollback" or not self._roll_back(error):
+                    raise
             finally:
                 self._gather()
 
@@ -161,6 +178,7 @@ class _Loop:
     def _between(self) -> None:
         """What is due: an evaluation, a line of metrics, a checkpoint."""
         agent, report = self.agent, self.report
+        self._tell_of_skipped()
         evaluated = {}
         if agent.steps >= self.next_eval:
             evaluated = {"eval_return": self._evaluate()}
@@ -171,6 +189,51 @@ class _Loop:
             self.next_save = _next(agent.steps, self.save_every)
             self.save()
         self.profile.lap("logging")
+
+    # ---- numbers that are not finite
+
+    def _keep(self, error: NonFinite | NonFiniteStep) -> None:
+        """Leaves what was met where somebody can look at it: nonfinite/STEP.json, and the numbers in STEP.npz."""
+        place = self.run.path / "nonfinite"
+        try:
+            place.mkdir(exist_ok=True)
+            np.savez(place / f"{self.agent.steps}.npz", **error.batch)
+            self.run.write(
+                f"nonfinite/{self.agent.steps}", {"step": self.agent.steps, **error.where, "told": str(error)}
+            )
+        except (OSError, UsageError) as other:
+            self.progress.say(f"what was met at step {self.agent.steps:,} could not be kept: {other}")
+
+    def _tell_of_skipped(self) -> None:
+        """Says, and keeps, the first thing that was left out."""
+        learner, adapter = self.agent.learner, self.adapter
+        errors = [*adapter.left_out, *([learner.nonfinite] if learner.nonfinite is not None else [])]
+        learner.skipped += len(adapter.left_out)
+        adapter.left_out.clear()
+        learner.nonfinite = None
+        if errors and not self.told_of_skipped:
+            self.told_of_skipped = True
+            self._keep(errors[0])
+            self.progress.say(f"left out, and counted as `skipped` from now on: {errors[0]}")
+
+    def _roll_back(self, error: Exception) -> bool:
+        """Goes on from the last checkpoint at half the learning rate; False where that was tried often enough."""
+        agent, adapter, run = self.agent, self.adapter, self.run
+        if self.rolled_back >= ROLLBACKS or not run.checkpoints():
+            return False
+        self.rolled_back += 1
+        rates = {name: each.scale / 2 for name, each in agent.learner.optimizers.items()}
+        place, arrays, meta = newest_checkpoint(run.path, self.progress.say)
+        agent.restore(arrays, meta)
+        run.cut_back(int(meta["run"]["report"]["step"]), agent.steps)
+        self._start_over()
+        snapshot.put_back(arrays, meta, agent, adapter, self.iterate, self.report, self.progress.say)
+        for name, rate in rates.items():
+            agent.learner.optimizers[name].scale = rate
+        self.progress.say(
+            f"{error}\nback to {place.name}, and on at {next(iter(rates.values())):g} times the learning rate"
+        )
+        return True
 
     def _look(self, record: dict[str, Any], obs: Any, finished: list[Episode]) -> None:
         """Shows the watchdog a line of metrics and what went by since the one before."""
@@ -228,7 +291,8 @@ class _Loop:
         if not self.begun or (agent.steps == 0 and not self.run.checkpoints()):
             return
         if not self.iterate.settled:
-            say(f"stopped in the middle of an update: go on from the last checkpoint of {self.run.named}")
+            what = f"covary train --resume {self.run.named}" if self.run.checkpoints() else "there is none yet"
+            say(f"stopped in the middle of an update; from the last checkpoint: {what}")
             return
         try:
             self.close()

@@ -66,6 +66,8 @@ class Report:
         record["return"] = float(np.mean([e.ret for e in self.finished])) if self.finished else None
         record["length"] = float(np.mean([e.length for e in self.finished])) if self.finished else None
         record |= {name: float(total) / self.count for name, total in self.sums.items()}
+        if agent.learner.skipped:
+            record["skipped"] = agent.learner.skipped
         return record | _spread(agent, obs)
 
     def _append(self, record: dict[str, Any]) -> None:

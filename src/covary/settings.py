@@ -46,6 +46,9 @@ class RunOptions:
     """kernels in place of PyTorch's operations wherever they know the networks, the policy and the device"""
     profile: bool = False
     """print where the time went, and write it to the run's profile.json"""
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    """at the first number that is not finite. stop: with a message that names where it was born; skip: without the step
+    or minibatch it was met in; rollback: from the last checkpoint, at half the learning rate, five times at the most"""
     restart_workers: bool = False
     """whether a process of environments that dies is followed by another, which replays their episodes' actions"""
     init_from: str | None = None
@@ -57,6 +60,7 @@ class RunOptions:
                 object.__setattr__(self, name, str(path))
         check_choice("preset", self.preset, ("auto", "none"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip", "rollback"))
         check_choice("vectorization", self.vectorization, ("auto", "sync", "async", "tensors"))
         for name in ("fast", "profile", "restart_workers"):
             if not isinstance(value := getattr(self, name), bool):

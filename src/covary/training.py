@@ -263,7 +263,7 @@ def _record(source: Source, settings: Settings, custom_torso: bool) -> dict[str,
     }
 
 
-LATER = frozenset(("fast", "profile", "restart_workers"))  # options that the first runs did not have
+LATER = frozenset(("fast", "profile", "restart_workers", "on_nonfinite"))  # options that the first runs did not have
 
 
 def _settings_of(run: Run) -> Settings:

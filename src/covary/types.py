@@ -40,6 +40,9 @@ class Learner(Protocol):
     optimizers: dict[str, Any]  # covary.optim.Adam by name
     generator: torch.Generator  # all its random numbers
     lap: Callable[[str], None] | None  # called with "targets" once these are there, for a profile
+    on_nonfinite: str  # at a number that is not finite: "stop" raises covary.guard.NonFinite, "skip" leaves it out
+    skipped: int  # what was left out
+    nonfinite: Any  # why, the last time: a covary.guard.NonFinite
     fast: Any  # a covary.fast.path.FastPath that takes over what it knows, or None
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:

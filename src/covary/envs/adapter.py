@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from covary.envs.faults import EnvironmentFault
+from covary.envs.faults import EnvironmentFault, NonFiniteStep
 from covary.envs.rebuilding import History, Place, Rebuilt
 from covary.envs.spaces import Decoder, Encoder
 from covary.envs.vectors import InProcess
@@ -87,6 +87,8 @@ class Adapter:
         usual: the table of a step in which nothing ends.
         trusting: whether somebody else sees to it that what the environments give is finite.
         history: the actions of each environment since its episode began.
+        forgiving: whether a step that gives numbers that are not finite is left out.
+        left_out: why, for each environment's step since the list was last emptied.
         restart_workers: whether a process that is lost is followed by another.
         say: tells the user what happened.
         always: whether every step happens: no environment resets itself on a step of its own.
@@ -118,10 +120,11 @@ class Adapter:
         self.usual = np.zeros((5, self.n), np.float32)
         self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
         self.workers = venv if isinstance(venv, Workers) else None
-        self.trusting = self.restart_workers = False
+        self.trusting = self.restart_workers = self.forgiving = False
+        self.left_out: list[NonFiniteStep] = []
         self.seconds = 0.0  # spent in `step`, by the clock
         self.say: Callable[[str], None] = lambda text: None
-        self._shown: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # what environments in processes showed last
+        self._shown: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # what the environments showed last
         self.always = self.mode is not AutoresetMode.NEXT_STEP
         self.envs: Any = venv.envs if isinstance(venv, InProcess) else None
         if self.envs is not None:
@@ -163,7 +166,8 @@ class Adapter:
             obs, _ = self.venv.reset()
         else:
             obs, _ = self.venv.reset(seed=seeds[0] if self.self_resetting else seeds)
-        return self._checked(self.encode(obs), "observation", "reset")
+        self._shown = self._checked(self.encode(obs), "observation", "reset")
+        return self._shown
 
     def _seeds(self, starting: NDArray[np.bool_]) -> list[int | None]:
         seeds = [self.seed_of(i, int(self.started[i])) if starting[i] else None for i in range(self.n)]
@@ -185,6 +189,7 @@ class Adapter:
             self._take_back()
             raise
         self.history.add(action)
+        self._shown = step.obs
         if len(self._over):
             self.history.restart(self._over)
         self.seconds += time.perf_counter() - began
@@ -225,12 +230,15 @@ class Adapter:
                 infos.append(info)
         next_obs = obs = self._encoded(raw)
         looked_at = self.trusting and not ended  # before the next episode starts, or it would count as started
+        spoiled: list[int] = []
         if not looked_at and not math.isfinite(float(np.add.reduce(next_obs, None)) + float(np.add.reduce(reward))):
-            self.complain(Step(table, next_obs, obs, {}))
+            spoiled = self._leave_out(Step(table, next_obs, obs, {}))
+            ended = sorted({*ended, *spoiled})
         if ended:
             obs, self._over = next_obs.copy(), ended
             for i in ended:
-                self._note(i, int(self.started[i]) - 1, i in stopped)
+                if i not in spoiled:
+                    self._note(i, int(self.started[i]) - 1, i in stopped)
                 first, _ = self.envs[i].reset(seed=self.seed_of(i, int(self.started[i])))
                 self.started[i] += 1
                 obs[i] = self._checked(self.encode(np.asarray(first)[None]), "observation", "reset", [i])
@@ -241,24 +249,53 @@ class Adapter:
         t = workers.table
         t.actions[:] = self.decode(action)
         self._despite_losses(workers, workers.step_all)
-        next_obs = obs = self._checked(self.encode(t.obs), "observation", "step")
+        next_obs = obs = self.encode(t.obs)
         table = self.usual.copy()
-        table[REWARD] = self._checked(t.reward.astype(np.float32), "reward", "step")
+        table[REWARD] = t.reward
         table[DISCOUNT, t.terminated] = 0.0
         self._return += t.reward
         self._length += 1
         ended = t.terminated | t.truncated
+        table[LAM, ended] = 0.0
+        spoiled: list[int] = []
+        if not (np.isfinite(next_obs).all() and np.isfinite(table[REWARD]).all()):
+            spoiled = self._leave_out(Step(table, next_obs, obs, {}))
+            anew = {i: Place(int(t.seeds[i]), np.zeros(0), None) for i in spoiled if not ended[i]}
+            for i, each in workers.rebuild(anew).items():
+                t.first[i] = each.obs
+            ended[spoiled] = True
         if ended.any():
-            table[LAM, ended] = 0.0
             obs = next_obs.copy()
             where = self._over = np.flatnonzero(ended)
-            for i in where:
-                self._note(int(i), int(self.started[i]) - 1, bool(t.terminated[i]))
+            for i in where.tolist():
+                if i not in spoiled:
+                    self._note(i, int(self.started[i]) - 1, bool(t.terminated[i]))
                 self.started[i] += 1
-                t.seeds[i] = self.seed_of(int(i), int(self.started[i]))
+                t.seeds[i] = self.seed_of(i, int(self.started[i]))
             obs[where] = self._checked(self.encode(t.first[where]), "observation", "reset", where)
-        self._shown = obs
         return Step(table, next_obs, obs, {})
+
+    def _leave_out(self, step: Step) -> list[int]:
+        """The environments in which a step gave numbers that are not finite. It counts as never happened, and its
+        environment as back where it was, so that an advantage over it is 0; its episode is cut and counts as none.
+
+        Raises:
+            NonFiniteStep: unless such steps are left out, and episodes are started here.
+        """
+        if not self.forgiving or self.self_resetting or not np.isfinite(self._action).all():
+            self.complain(step)
+        bad = ~(np.isfinite(step.next_obs).all(1) & np.isfinite(step.reward))
+        try:
+            self.complain(step)
+        except NonFiniteStep as fault:
+            self.left_out += [fault] * int(bad.sum())
+        step.next_obs[bad] = self._shown[bad]
+        step.table[[REWARD, LAM, VALID]] = np.where(bad, 0.0, step.table[[REWARD, LAM, VALID]])
+        step.table[DISCOUNT, bad] = 1.0
+        spoiled = np.flatnonzero(bad).tolist()
+        for i in spoiled:
+            self._return[i], self._length[i] = 0.0, 0
+        return spoiled
 
     def _despite_losses(self, workers: Workers, do: Callable[[], None]) -> None:
         """Where a process ends meanwhile and another shall follow it, that one puts its environments where they were
@@ -331,8 +368,7 @@ class Adapter:
                     f"A vector environment of {self.n} gives {name} of shape {wanted}.",
                     given=f"shape {np.shape(value)} in step {self.steps}",
                 )
-        obs = self._checked(self.encode(raw), "observation", "step")
-        self._checked(np.asarray(reward, np.float32), "reward", "step")
+        obs = self.encode(raw)
         ended = np.logical_or(terminated, truncated)
         table = self.usual.copy()
         table[REWARD] = reward
@@ -341,9 +377,13 @@ class Adapter:
         table[VALID, self._phantom] = 0.0
         self._return += np.where(self._phantom, 0.0, reward)
         self._length += ~self._phantom
+        spoiled: list[int] = []
+        if not (np.isfinite(obs).all() and np.isfinite(table[REWARD]).all()):
+            spoiled = self._leave_out(Step(table, obs, obs, {}))
+            ended[spoiled] = True
         next_obs = obs
         if ended.any():
-            next_obs, obs = self._finish(obs, ended, np.asarray(terminated, bool), info)
+            next_obs, obs = self._finish(obs, ended, np.asarray(terminated, bool), spoiled, info)
         elif self.mode is AutoresetMode.NEXT_STEP:
             self._phantom[:] = False
         return Step(table, next_obs, obs, info)
@@ -354,12 +394,18 @@ class Adapter:
         self._return[i], self._length[i] = 0.0, 0
 
     def _finish(
-        self, obs: NDArray[np.float32], ended: NDArray[np.bool_], terminated: NDArray[np.bool_], info: dict[str, Any]
+        self,
+        obs: NDArray[np.float32],
+        ended: NDArray[np.bool_],
+        terminated: NDArray[np.bool_],
+        spoiled: list[int],
+        info: dict[str, Any],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Notes the episodes that ended; where each really ended, and where the next one starts."""
-        for i in np.flatnonzero(ended):
+        for i in np.flatnonzero(ended).tolist():
             number = int(self.started[i]) - 1 if not self.self_resetting else -1
-            self._note(int(i), number, bool(terminated[i]))
+            if i not in spoiled:
+                self._note(i, number, bool(terminated[i]))
         if self.mode is AutoresetMode.NEXT_STEP:
             self._phantom = ended.copy()  # the next step resets these and is none
             return obs, obs
@@ -388,11 +434,13 @@ class Adapter:
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         entry = f"[{where[1]}]" if len(where) > 1 else ""
         number = where[0] if environments is None else int(environments[where[0]])
-        raise EnvironmentFault(
+        raise NonFiniteStep(
             f"An environment gives finite numbers as {field}.",
             given=f"{x[where]} in {field}{entry} of environment {number}, {call} {self.steps}",
             cause="a division by zero or an unstable simulation in the environment's own code",
             fix="`covary check-env` on this environment; end the episode before it diverges",
+            where={"kind": field, "environment": number, "call": call, "vector_step": self.steps},
+            batch={"action": np.array(self._action), field: np.array(x)},
         )
 
     def close(self) -> None:

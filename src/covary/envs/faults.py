@@ -5,12 +5,22 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from pathlib import Path
+from typing import Any
 
 from covary.errors import UsageError
 
 
 class EnvironmentFault(UsageError):
     """The environment broke its own rules, or raised, in the middle of a run."""
+
+
+class NonFiniteStep(EnvironmentFault):
+    """An environment gave a number that is not finite. Attributes: `where`, as JSON can hold it, and `batch`, the
+    actions and what came back, as `covary.guard.NonFinite` has them."""
+
+    def __init__(self, rule: str, *, where: dict[str, Any], batch: dict[str, Any], **told: Any) -> None:
+        super().__init__(rule, **told)
+        self.where, self.batch = where, batch
 
 
 def raised(during: str, error: Exception) -> UsageError:

@@ -101,6 +101,7 @@ def resume(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> Resumed:
     if fresh.any():
         obs = obs.copy()
         obs[fresh] = _start_anew(adapter, np.flatnonzero(fresh))
+    adapter._shown = obs
     if adapter.workers is not None:  # of the episodes after these
         adapter.workers.table.seeds[:] = [adapter.seed_of(i, int(k)) for i, k in enumerate(adapter.started)]
     return Resumed(obs, fresh, _lines(trouble))
