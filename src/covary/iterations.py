@@ -12,7 +12,7 @@ from torch import Tensor
 
 from covary import guard
 from covary.agent import Agent
-from covary.envs.adapter import LAM, Adapter, Step
+from covary.envs.adapter import LAM, Adapter
 from covary.errors import UsageError
 from covary.profile import Profile
 from covary.types import Rollout
@@ -80,13 +80,16 @@ class Iterations:
                 t = self.t
                 latent, action = draw(self.obs, self.noise[t])
                 self.profile.lap("inference")
-                step = self._step(action)
+                step = self.adapter.step(action)
                 if len(self.latents) < whole:
                     self.latents = np.empty((whole, *latent.shape), latent.dtype)
                 self.seen[t], self.latents[t], self.tables[t], self.led[t] = self.obs, latent, step.table, step.next_obs
                 self.obs = step.obs
                 self.t, self._settled = t + 1, self.adapter.steps
                 self.profile.lap("adapter")
+        except UsageError:
+            self._blame()
+            raise
         finally:
             if agent.learner.online and not self.t:  # what was drawn for a step that has not happened is still to come
                 agent.ahead, self.noise = ahead, self.noise[:0]
@@ -120,29 +123,28 @@ class Iterations:
                 ahead, obs = agent.ahead, self.obs
                 latent, action = fast.act(obs, agent.next_noise(n))
                 profile.lap("inference")
-                step = self._step(action)
+                step = adapter.step(action)
                 profile.lap("adapter")
                 if not fast.learn(obs, latent, step.table, step.next_obs, total):
                     adapter.refuse(step)
                 agent.steps += n if adapter.always and not adapter.forgiving else int(step.valid.sum())
                 self.obs, self._settled = step.obs, adapter.steps
                 profile.lap("update")
-        except BaseException:
+        except BaseException as error:
             if self.settled:  # the step has not happened: its noise is still to be used
                 agent.ahead = ahead
+            if isinstance(error, UsageError):
+                self._blame()
             raise
         finally:
             if updates := int(total[2]):
                 self.updates += updates
                 sums["actor_loss"], sums["critic_loss"] = float(total[0]), float(total[1])
 
-    def _step(self, action: NDArray[Any]) -> Step:
-        try:
-            return self.adapter.step(action)
-        except UsageError:
-            if not np.isfinite(action).all():  # the policy's own doing
-                guard.check_policy(self.agent.policy, torch.from_numpy(self.obs).to(self.agent.device))
-            raise
+    def _blame(self) -> None:
+        """Names who gave actions that are not finite, where the latest are such."""
+        if not np.isfinite(self.adapter.action).all():
+            guard.check_policy(self.agent.policy, torch.from_numpy(self.obs).to(self.agent.device))
 
     # ---- what a checkpoint keeps
 

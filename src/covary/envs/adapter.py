@@ -81,6 +81,7 @@ class Adapter:
         wanted: keys of the environments' info to report.
 
     Attributes:
+        action: the latest.
         episodes: the episodes that ended since the list was last emptied.
         started: (N,) how many episodes each environment has started.
         envs: the environments themselves where they are stepped one by one, else None.
@@ -114,7 +115,7 @@ class Adapter:
         self._over: Any = ()  # the environments whose episode ended in the latest step, where they are reset here
         self._before: tuple[Any, ...] = ()  # what the latest step changed, as it was
         self._phantom = np.zeros(self.n, bool)
-        self._action: NDArray[Any] = np.zeros(0)  # the latest, for messages
+        self.action: NDArray[Any] = np.zeros(0)  # the latest, for messages
         self._return: Any = np.zeros(self.n)  # lists where environments are stepped one by one
         self._length: Any = np.zeros(self.n, np.int64)
         self.usual = np.zeros((5, self.n), np.float32)
@@ -176,7 +177,7 @@ class Adapter:
 
     def step(self, action: NDArray[Any]) -> Step:
         """action: (N, D) or (N,) as the policy gave it. Where it raises, the step has not happened."""
-        self._action = action
+        self.action = action
         self.steps += 1
         self._over, began = (), time.perf_counter()
         self._before = self._return.copy(), self._length.copy(), self.started.copy(), len(self.episodes)
@@ -282,7 +283,7 @@ class Adapter:
         Raises:
             NonFiniteStep: unless such steps are left out, and episodes are started here.
         """
-        if not self.forgiving or self.self_resetting or not np.isfinite(self._action).all():
+        if not self.forgiving or self.self_resetting or not np.isfinite(self.action).all():
             self.complain(step)
         bad = ~(np.isfinite(step.next_obs).all(1) & np.isfinite(step.reward))
         try:
@@ -424,10 +425,10 @@ class Adapter:
         """x, whose rows are of these environments (all of them when left out), if it is finite."""
         if np.isfinite(x).all():
             return x
-        if call == "step" and not np.isfinite(self._action).all():
+        if call == "step" and not np.isfinite(self.action).all():
             raise UsageError(
                 "A policy's actions must be finite.",
-                given=f"{self._action[~np.isfinite(self._action)][0]} as an action in step {self.steps}",
+                given=f"{self.action[~np.isfinite(self.action)][0]} as an action in step {self.steps}",
                 cause="a learning rate that is too high, or rewards of a very large scale",
                 fix="a learning rate ten times lower; the checkpoints before this step are good",
             )
@@ -440,7 +441,7 @@ class Adapter:
             cause="a division by zero or an unstable simulation in the environment's own code",
             fix="`covary check-env` on this environment; end the episode before it diverges",
             where={"kind": field, "environment": number, "call": call, "vector_step": self.steps},
-            batch={"action": np.array(self._action), field: np.array(x)},
+            batch={"action": np.array(self.action), field: np.array(x)},
         )
 
     def close(self) -> None:
