@@ -40,13 +40,23 @@ import pytest
 import torch
 
 import covary
-from covary import UsageError, algorithms, checkpoints, description, files, tensorfile
+from covary import UsageError, algorithms, description
 from covary.agent import CriticConfig
 from covary.algorithms import ppo
-from covary.checkpoints import FORMAT, READS, OtherFormat
-from covary.finding import number_of
 from covary.heads import PolicyConfig
-from covary.runs import KEPT, Run, newest_checkpoint, read_checkpoint, read_json, write_checkpoint
+from covary.runs import (
+    KEPT,
+    Run,
+    checkpoints,
+    files,
+    newest_checkpoint,
+    read_checkpoint,
+    read_json,
+    tensorfile,
+    write_checkpoint,
+)
+from covary.runs.checkpoints import FORMAT, READS, OtherFormat
+from covary.runs.finding import number_of
 from covary.settings import RunOptions
 from covary.typed import from_json
 

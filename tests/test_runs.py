@@ -96,7 +96,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path, monkeypatch, best):
     """The disk is full in the middle of a write: what was there stays, and nothing half is left."""
     run = Run.create(tmp_path / "r", {"algo": "ppo", "env": {}, "format": 1})
     place = run.save(5, {"x": np.full(3, 5.0)}, {"n": 5}, best=best)
-    from covary import files
+    from covary.runs import files
 
     def full(path, data):
         path.write_bytes(data[: len(data) // 2])

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from covary.checkpoints import MANIFEST, META, TENSORS, Broken, read_checkpoint
 from covary.errors import UsageError
-from covary.files import beside
-from covary.tensorfile import Arrays
+from covary.runs.checkpoints import MANIFEST, META, TENSORS, Broken, read_checkpoint
+from covary.runs.files import beside
+from covary.runs.tensorfile import Arrays
 
 Found = tuple[Path, Arrays, dict[str, Any]]
 

@@ -1,15 +1,4 @@
-"""A run is a folder. This room writes and reads it, and knows nothing of torch.
-
-config.json            all settings, versions and the seed; written first
-metrics.jsonl          what was learned, a line a report: decided by seed and settings alone
-timing.jsonl           clock times and steps per second
-warnings.jsonl         what the watchdog said, where it said something
-checkpoints/N/         what the agent was after N steps, complete or absent (see checkpoints.py)
-checkpoints/best/      the best by evaluation, where there is any
-checkpoints/aside-N/   one that was broken, and is in the way of what a resumed run will write
-profile.json           where the time went, if it was asked for
-curve.png              at the end
-"""
+"""A run's folder: its config, its lines and its checkpoints."""
 
 from __future__ import annotations
 
@@ -20,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from covary import checkpoints, files, finding
-from covary.checkpoints import FORMAT, check_format, read_checkpoint, write_checkpoint
 from covary.errors import UsageError
-from covary.files import read_json
-from covary.finding import find_checkpoint, newest_checkpoint, number_of
-from covary.tensorfile import Arrays
+from covary.runs import checkpoints, files, finding
+from covary.runs.checkpoints import check_format, write_checkpoint
+from covary.runs.files import read_json
+from covary.runs.finding import number_of
+from covary.runs.tensorfile import Arrays
 
 KEPT = 3  # checkpoints, besides the best
 
@@ -220,16 +209,3 @@ def _shorten(file: Path, kept: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-__all__ = [
-    "FORMAT",
-    "KEPT",
-    "Arrays",
-    "Run",
-    "find_checkpoint",
-    "newest_checkpoint",
-    "read_checkpoint",
-    "read_json",
-    "write_checkpoint",
-]

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import covary
-from covary import files, tensorfile
 from covary.errors import UsageError
-from covary.files import Unreadable, beside
-from covary.tensorfile import Arrays
+from covary.runs import files, tensorfile
+from covary.runs.files import Unreadable, beside
+from covary.runs.tensorfile import Arrays
 
 FORMAT = 2
 READS = (1, 2)  # 1 has no manifest, and is otherwise the same

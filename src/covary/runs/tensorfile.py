@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from covary import files
-from covary.files import Unreadable
+from covary.runs import files
+from covary.runs.files import Unreadable
 
 MOST_BYTES = 2**32  # of a file: some 350 million parameters with Adam's two moments of each
 MOST_HEADER = 2**20
