@@ -7,6 +7,7 @@ of its arrays and lines of metrics differ from the undisturbed run's.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import random
 import shutil
@@ -88,13 +89,15 @@ def trials(name: str, env: str, options: dict[str, Any], n: int, seed: int) -> I
     """n kills of one workload."""
     rng = random.Random(f"{name} {seed}")
     options = options | {"preset": "none", "seed": seed, "quiet": True}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a curve may still be drawn there
         home = Path(folder)
         began = time.perf_counter()
         os.waitpid(forked(lambda: covary.train(env, out=home / "whole", **options)), 0)
         seconds, whole, kills = time.perf_counter() - began, left_behind(home / "whole"), 0
-        while kills < n:
-            run, here, unreadable = home / "parts", 0, 0
+        for number in itertools.count():
+            if kills >= n:
+                break
+            run, here, unreadable = home / str(number), 0, 0
             work = functools.partial(covary.train, env, out=run, **options)
             while killed(work, rng.uniform(0.02, 0.8 * seconds) if here < 4 and kills + here < n else 1e9):
                 here += 1
@@ -112,7 +115,6 @@ def trials(name: str, env: str, options: dict[str, Any], n: int, seed: int) -> I
             kills += here
             if here:
                 yield {"workload": name, "kills": here, "different": sorted(different), "unreadable": unreadable}
-            shutil.rmtree(run)
 
 
 def run(n: int = 200, seed: int = 0) -> Iterator[dict[str, Any]]:
