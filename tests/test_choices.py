@@ -198,8 +198,17 @@ def test_large_layers_are_left_to_pytorch(here):
     assert "large" in chosen("run")["why"]
 
 
+def test_small_networks_get_one_thread_without_a_trial(monkeypatch):
+    """Whose outcome would differ from run to run, and the last bits with it."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: pytest.fail("tried"))
+    for hidden, minibatch in (((64, 64), 256), ((256, 256), 64), ((16,), 2048)):
+        agent = covary.untrained(Line, fast=False, policy={"hidden": hidden}, minibatch=minibatch)
+        assert choices.choose(agent, False).threads == 1
+
+
 def test_threads_are_probed_without_a_trace():
-    agent = covary.untrained(Line, fast=False)
+    agent = covary.untrained(Line, fast=False, policy={"hidden": (300, 300)}, critic={"hidden": (300, 300)})
     before = {name: x.clone() for name, x in agent.policy.state_dict().items()}
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     choice = choices.choose(agent, False)

@@ -127,6 +127,7 @@ def _median_step(env: Any) -> float:
     return statistics.median(took)
 
 
+SMALL = 1e8  # floating-point operations of a gradient, below which no second thread is worth its waiting
 ENOUGH = 1.5  # times faster, or more threads are not worth the cores they take
 
 
@@ -143,6 +144,8 @@ def _threads(agent: Agent, path: str) -> int:
     networks = (agent.policy.torso, agent.learner.critic)
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     batch = min(getattr(agent.config, "minibatch", agent.config.n_envs), agent.learner.horizon * agent.config.n_envs)
+    if 6 * batch * sum(p.numel() for p in parameters) < SMALL:
+        return 1  # without a trial, whose outcome may differ from run to run, and with it the last bits
     x = torch.zeros(batch, agent.encode.size)
 
     def seconds() -> float:

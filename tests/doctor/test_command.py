@@ -287,10 +287,10 @@ print("weights", len(states), hashlib.sha256("".join(states).encode()).hexdigest
 @pytest.mark.parametrize(
     "name",
     [
-        "healthy/cleanrl_like_ppo.py",
+        pytest.param("healthy/cleanrl_like_ppo.py", marks=pytest.mark.slow),
         "healthy/td_actor_critic_online.py",
         pytest.param("healthy/vae_rsample_bars.py", marks=pytest.mark.slow),
-        "healthy/lbfgs_closure_gp.py",
+        pytest.param("healthy/lbfgs_closure_gp.py", marks=pytest.mark.slow),
         "faulty/graph_cut__original_question.py",
         pytest.param("faulty/graph_cut__actor_critic_item_list.py", marks=pytest.mark.slow),
     ],
