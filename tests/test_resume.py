@@ -237,6 +237,26 @@ def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_run_that_is_killed_before_its_last_line_writes_it_when_it_goes_on(algo, tmp_path, monkeypatch):
+    """Whichever write is the last one: every file that says that the run is over is written after its last line."""
+    options = algo | SYNC | {"save_every": algo["steps"]}
+    train(Drift, tmp_path / "whole", options)
+    saves = []
+    save = Run.save
+
+    def stopping(self, *args, **kwargs):
+        place = save(self, *args, **kwargs)
+        saves.append((place.name, (self.path / "metrics.jsonl").exists()))
+        return place
+
+    monkeypatch.setattr(Run, "save", stopping)
+    train(Drift, tmp_path / "parts", options)
+    assert [(name, logged) for name, logged in saves if int(name) >= algo["steps"]] == [
+        (f"{covary.load(tmp_path / 'parts').steps:012d}", True)
+    ]
+
+
 def test_tensors_that_describe_themselves_go_on_in_the_same_bits(tmp_path):
     options = ROLLOUTS | {"steps": 3 * 64 * 4, "horizon": 64}
     train(HeliostatTensors(3), tmp_path / "whole", options)

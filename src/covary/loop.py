@@ -185,7 +185,8 @@ class _Loop:
             self.next_eval = _next(agent.steps, self.options.eval_every)
         if agent.steps - report.step >= LOG_EVERY or evaluated:
             report.write(agent, self.iterate.obs, evaluated)
-        if agent.steps >= self.next_save:
+        # The last checkpoint is `close`'s: one that says that the run is over must not stand before its last line does.
+        if agent.steps >= self.next_save and agent.steps < self.options.steps:
             self.next_save = _next(agent.steps, self.save_every)
             self.save()
         self.profile.lap("logging")
