@@ -31,7 +31,8 @@ class History:
         lost: (N,) whether an episode is too long to be kept.
     """
 
-    BYTES = 2**24  # for episodes that never end; to replay more would take longer than to start another
+    # For episodes that never end: to replay more would take longer than to start another.
+    STEPS, BYTES = 100_000, 2**26
 
     RECENT = 1000  # actions, for whoever wants to see the latest
 
@@ -52,7 +53,7 @@ class History:
     def _make_room(self, action: NDArray[Any]) -> None:
         first = max(0, min(int(np.where(self.lost, self.end, self.began).min()), self.end - self.recent))
         kept = self.rows[first : self.end]
-        if 2 * len(kept) * action.nbytes > self.BYTES:
+        if len(kept) > self.STEPS or 2 * len(kept) * action.nbytes > self.BYTES:
             self.lost[:] = True
             first, kept = self.end, kept[:0]
         self.began = np.maximum(self.began - first, 0)
