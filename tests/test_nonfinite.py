@@ -194,6 +194,7 @@ def test_a_run_is_rolled_back_at_half_the_rate(at, algo, fast, tmp_path, armed, 
     assert meta["steps"] >= 320
     steps = [line["step"] for line in Run.open(tmp_path / "run").lines()]
     assert steps == sorted(set(steps))
+    assert all("actor_loss" in line for line in Run.open(tmp_path / "run").lines()), "gathered after going back as well"
     agent = covary.load(tmp_path / "run")
     assert agent.learner.optimizer.scale == 0.5**times
 

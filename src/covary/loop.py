@@ -113,8 +113,6 @@ class _Loop:
         self.agent, self.adapter, self.source, self.options = agent, adapter, source, settings.run
         self.run, self.progress, self.stop, self.profile = run, progress, stop, profile
         self.save_every = self.options.save_every or max(self.options.steps // 10, 1)
-        scores = (line.get("eval_return") for line in run.lines())
-        self.best = max((score for score in scores if isinstance(score, float)), default=-np.inf)
         self.begun = False
         self.whole: int | None = None  # steps before the last rollout, where that is shorter than the others
         self.rolled_back, self.told_of_skipped = 0, False
@@ -133,6 +131,8 @@ class _Loop:
         self.iterate: Any = kind(agent, adapter, self.options.steps, self.stop, profile)
         self.iterate.before_last = self.before_last
         self.report = Report(self.run, self.progress, self._look)
+        scores = (line.get("eval_return") for line in self.run.lines())
+        self.best = max((score for score in scores if isinstance(score, float)), default=-np.inf)
         self.next_eval = _next(agent.steps, self.options.eval_every)
         self.next_save = _next(agent.steps, self.save_every)
 
@@ -156,14 +156,14 @@ class _Loop:
 
     def go(self) -> None:
         """Until the run is over or stopped."""
-        agent, report, total = self.agent, self.report, self.options.steps
+        agent, total = self.agent, self.options.steps
         while True:
             self._between()
             if agent.steps >= total or self.stop.signal is not None:
                 return
-            until = min(total, self.next_save, self.next_eval, report.step + LOG_EVERY)
+            until = min(total, self.next_save, self.next_eval, self.report.step + LOG_EVERY)
             try:
-                self.iterate(until, report.sums)
+                self.iterate(until, self.report.sums)
             except (NonFinite, NonFiniteStep) as error:
                 self._keep(error)
                 if self.options.on_nonfinite != "rollback" or not self._roll_back(error):
@@ -222,9 +222,11 @@ class _Loop:
         agent, adapter, run = self.agent, self.adapter, self.run
         if self.rolled_back >= ROLLBACKS or not run.checkpoints():
             return False
-        self.rolled_back += 1
         rates = {name: each.scale / 2 for name, each in agent.learner.optimizers.items()}
         place, arrays, meta = newest_checkpoint(run.path, self.progress.say)
+        if "run" not in meta:  # of an earlier version
+            return False
+        self.rolled_back += 1
         agent.restore(arrays, meta)
         run.cut_back(int(meta["run"]["report"]["step"]), agent.steps)
         self._start_over()
@@ -289,7 +291,7 @@ class _Loop:
         """Saves what there is, whatever happened."""
         agent, say = self.agent, self.progress.say
         self.progress.close()
-        if not self.begun or (agent.steps == 0 and not self.run.checkpoints()):
+        if not self.begun or not (self.adapter.steps or agent.steps):  # nothing was done yet
             return
         if not self.iterate.settled:
             what = f"covary train --resume {self.run.named}" if self.run.checkpoints() else "there is none yet"
