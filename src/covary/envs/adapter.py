@@ -172,7 +172,7 @@ class Adapter:
 
     def _seeds(self, starting: NDArray[np.bool_]) -> list[int | None]:
         seeds = [self.seed_of(i, int(self.started[i])) if starting[i] else None for i in range(self.n)]
-        self.started += starting
+        self.started = self.started + starting  # another array: a step that is taken back has the one before
         return seeds
 
     def step(self, action: NDArray[Any]) -> Step:
@@ -180,7 +180,7 @@ class Adapter:
         self.action = action
         self.steps += 1
         self._over, began = (), time.perf_counter()
-        self._before = self._return.copy(), self._length.copy(), self.started.copy(), len(self.episodes)
+        self._before = self._return.copy(), self._length.copy(), self.started, len(self.episodes)
         try:
             if self.envs is not None:
                 step = self._step_each(action)
@@ -236,7 +236,7 @@ class Adapter:
             spoiled = self._leave_out(Step(table, next_obs, obs, {}))
             ended = sorted({*ended, *spoiled})
         if ended:
-            obs, self._over = next_obs.copy(), ended
+            obs, self._over, self.started = next_obs.copy(), ended, self.started.copy()
             for i in ended:
                 if i not in spoiled:
                     self._note(i, int(self.started[i]) - 1, i in stopped)
@@ -266,7 +266,7 @@ class Adapter:
                 t.first[i] = each.obs
             ended[spoiled] = True
         if ended.any():
-            obs = next_obs.copy()
+            obs, self.started = next_obs.copy(), self.started.copy()
             where = self._over = np.flatnonzero(ended)
             for i in where.tolist():
                 if i not in spoiled:
