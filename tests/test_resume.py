@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -87,11 +88,13 @@ class Described(Drift):
             "age": self.age,
             "dice": self.np_random.bit_generator.state,
             "odd": ODD,
+            "scalar": np.float32(0.5),
             "array": np.array([[np.nan, -np.inf, 1.0]], np.float32),
         }
 
     def load_state_dict(self, state):
         assert state["odd"] == ODD
+        assert type(state["scalar"]) is np.float32
         assert np.array_equal(state["array"], np.array([[np.nan, -np.inf, 1.0]], np.float32), equal_nan=True)
         self.x, self.age = state["x"], state["age"]
         self.np_random.bit_generator.state = state["dice"]
@@ -395,13 +398,113 @@ def test_an_episode_that_is_too_long_is_not_kept(tmp_path, capsys, monkeypatch):
     assert "its episode is too long to be replayed" in capsys.readouterr().out
 
 
-def test_a_state_of_something_else_is_refused(tmp_path):
+class Pair(NamedTuple):
+    x: int
+
+
+@pytest.mark.parametrize("value", [np.random.default_rng(0), Pair(3), {1, 2}, object()], ids=lambda v: type(v).__name__)
+def test_a_state_of_something_else_is_refused_before_the_first_step(value, tmp_path):
     class Odd(Described):
         def state_dict(self):
-            return {"x": self.x, "rng": self.np_random}
+            return {"x": self.x, "odd": value}
 
-    with pytest.raises(covary.UsageError, match=r"state_dict of an environment(.|\n)*Generator"):
-        train(Odd, tmp_path / "run", ONLINE | SYNC | {"save_every": 50})
+        def step(self, action):
+            pytest.fail("a step")
+
+    with pytest.raises(covary.UsageError, match=rf"state_dict of an environment(.|\n)*{type(value).__name__}"):
+        train(Odd, tmp_path / "run", ONLINE | SYNC)
+
+
+def test_a_state_dict_that_raises_is_told_before_the_first_step(tmp_path):
+    class Odd(Described):
+        def state_dict(self):
+            return {"x": self.nothing}
+
+    with pytest.raises(covary.UsageError, match=r"in state_dict(.|\n)*self\.nothing"):
+        train(Odd, tmp_path / "run", ONLINE | SYNC)
+
+
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_an_environment_that_describes_itself_and_raises_once(algo, tmp_path):
+    """What it says of itself is then of after the step that failed, which the others have taken."""
+    failed = []
+
+    class Failing(Described):
+        made = 0
+
+        def __init__(self):
+            super().__init__()
+            Failing.made += 1
+            self.number, self.steps = Failing.made, 0
+
+        def step(self, action):
+            self.steps += 1
+            if self.number == 2 and self.steps == 90 and not failed:
+                failed.append(True)
+                raise ZeroDivisionError
+            return super().step(action)
+
+    options = algo | SYNC | {"save_every": 60}
+    train(Described, tmp_path / "whole", options)
+    with pytest.raises(covary.UsageError, match="ZeroDivisionError"):
+        train(Failing, tmp_path / "parts", options)
+    go_on(Failing, tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
+def test_impatience_in_the_middle_of_an_update_saves_no_half_of_it(fast, tmp_path, monkeypatch):
+    options = ROLLOUTS | SYNC | {"save_every": 100, "fast": fast}
+    train(Drift, tmp_path / "whole", options)
+    learner, calls = covary.algorithms.ppo.Learner, itertools.count(1)
+    divergence = learner._divergence
+
+    def twice(self, batch):
+        if next(calls) == 9:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+        return divergence(self, batch)
+
+    monkeypatch.setattr(learner, "_divergence", twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(Drift, tmp_path / "parts", options)
+    go_on(Drift, tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_impatience_while_episodes_are_replayed_leaves_the_checkpoint_alone(tmp_path):
+    class Impatient(Drift):
+        now = False
+
+        def reset(self, *, seed=None, options=None):
+            if Impatient.now:
+                for _ in range(2):
+                    os.kill(os.getpid(), signal.SIGINT)
+            return super().reset(seed=seed)
+
+    train(Drift, tmp_path / "whole", ROLLOUTS | SYNC)
+    with pytest.raises(SystemExit):
+        train(Impatient, tmp_path / "parts", ROLLOUTS | SYNC, stop_at=200)
+    Impatient.now = True
+    with pytest.raises(KeyboardInterrupt):
+        go_on(Impatient, tmp_path / "parts")
+    Impatient.now = False
+    go_on(Impatient, tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_two_processes_do_not_go_on_with_one_run(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    with pytest.raises(SystemExit):
+        train(Drift, tmp_path / "run", ROLLOUTS | SYNC, stop_at=200)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    other = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(covary.UsageError, match="one process at a time"):
+        go_on(Drift, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == lines
+    os.close(other)
+    go_on(Drift, tmp_path / "run")
 
 
 # ------------------------------------------------------------------------------------------- processes that die

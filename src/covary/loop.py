@@ -70,8 +70,9 @@ def run_training(
                 loop.begin(taken)
                 loop.go()
             except KeyboardInterrupt:
-                if stop.signal is None:
-                    raise  # the second Ctrl-C; the first, during an evaluation, ends like any other stop
+                # The first, during an evaluation, ends like any other stop; a second one may come at any moment.
+                if stop.signal is None or not loop.begun or not loop.iterate.settled:
+                    raise
             loop.close()
     except BaseException as error:
         loop.rescue()
@@ -90,7 +91,7 @@ def run_training(
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + stop.signal)
-    _draw(run)
+    draw(run)
     progress.say(f"done: {run.named}")
     return agent
 
@@ -115,7 +116,7 @@ class _Loop:
         self.save_every = self.options.save_every or max(self.options.steps // 10, 1)
         self.begun = False
         self.whole: int | None = None  # steps before the last rollout, where that is shorter than the others
-        self.rolled_back, self.told_of_skipped = 0, False
+        self.told_of_skipped = False
         agent.learner.on_nonfinite = "skip" if self.options.on_nonfinite == "skip" else "stop"
         adapter.forgiving = self.options.on_nonfinite == "skip"
         self._start_over()
@@ -149,6 +150,9 @@ class _Loop:
                     adapter.started[:] = started
                 self.progress.say("this checkpoint is of an earlier version: its episodes start anew")
             self.iterate.obs = adapter.reset()
+            snapshot.take(
+                agent, adapter, self.iterate, self.report
+            )  # what cannot be kept is told before the first step
         self.begun = True
         self.watchdog.said |= {str(line.get("rule")) for line in self.run.lines("warnings")}
         self.watchdog.start()
@@ -220,13 +224,13 @@ class _Loop:
     def _roll_back(self, error: Exception) -> bool:
         """Goes on from the last checkpoint at half the learning rate; False where that was tried often enough."""
         agent, adapter, run = self.agent, self.adapter, self.run
-        if self.rolled_back >= ROLLBACKS or not run.checkpoints():
+        first = next(iter(agent.learner.optimizers.values()))
+        if first.scale <= 0.5**ROLLBACKS or not run.checkpoints():
             return False
         rates = {name: each.scale / 2 for name, each in agent.learner.optimizers.items()}
         place, arrays, meta = newest_checkpoint(run.path, self.progress.say)
         if "run" not in meta:  # of an earlier version
             return False
-        self.rolled_back += 1
         agent.restore(arrays, meta)
         run.cut_back(int(meta["run"]["report"]["step"]), agent.steps)
         self._start_over()
@@ -259,9 +263,10 @@ class _Loop:
     def _evaluate(self) -> float:
         options, stop = self.options, self.stop
         seed = _SELECTION + options.seed
-        found = evaluate(
-            self.agent, self.source, options.eval_episodes, seed=seed, stopped=lambda: stop.signal is not None
-        )
+        with snapshot.generators_kept_on_error():  # it will be begun again
+            found = evaluate(
+                self.agent, self.source, options.eval_episodes, seed=seed, stopped=lambda: stop.signal is not None
+            )
         score = float(found.returns.mean())
         if score > self.best:
             self.best = score
@@ -309,7 +314,7 @@ def _next(step: int, every: int) -> float:
     return (step // every + 1) * every if every else math.inf
 
 
-def _draw(run: Run) -> None:
+def draw(run: Run) -> None:
     """The run's curve, by another process unless Matplotlib is here anyway: it would be the largest thing in memory."""
     out = run.path / "curve.png"
     command = [sys.executable, "-P", "-m", "covary", "plot", str(run.path), "-o", str(out)]

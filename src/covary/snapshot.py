@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +79,17 @@ def put_back(
         ) from error
     for line in resumed.lines:
         say(line)
+
+
+@contextmanager
+def generators_kept_on_error() -> Iterator[None]:
+    """The process's own generators are as they were if what is done within is broken off."""
+    before = _generators()
+    try:
+        yield
+    except BaseException:
+        _set_generators(*before)
+        raise
 
 
 def _generators() -> tuple[Arrays, dict[str, Any]]:

@@ -24,7 +24,7 @@ from covary.envs.vectors import build
 from covary.errors import UsageError
 from covary.fast import cache
 from covary.heads import PolicyConfig
-from covary.loop import run_training
+from covary.loop import draw, run_training
 from covary.progress import Progress
 from covary.runs import FORMAT, Run, newest_checkpoint, read_checkpoint
 from covary.settings import RunOptions, Settings, settle
@@ -104,7 +104,8 @@ def train(
             progress.say(f"preset for {source.name}: {pairs} ({why}); --preset none turns it off")
         progress.say(f"{algo} on {source.name} for {settings.run.steps:,} steps, seed {seed} -> {run.named}")
         progress.say(chosen.line())
-        return run_training(agent, source, venv, settings, run, progress, chosen.threads)
+        with run.locked():
+            return run_training(agent, source, venv, settings, run, progress, chosen.threads)
     finally:
         if not source.single and source.vector is None:
             venv.close()
@@ -179,6 +180,8 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         description.check_same(said, described, checkpoint)
         if meta["steps"] >= settings.run.steps:
             say(f"{path} is finished: {meta['steps']:,} of {settings.run.steps:,} steps. --steps N extends it")
+            if not (run.path / "curve.png").exists():  # it was killed before that
+                draw(run)
             return load(checkpoint, torso=torso)
         arrays, meta = _whole(path, arrays, meta)
     if run.config.get("custom_torso") and torso is None:
@@ -201,13 +204,14 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
             agent.start_from(load(settings.run.init_from, torso=torso))
         taken = (arrays, meta) if checkpoint is not None else None
         chosen = choose(agent, settings.run.fast, before)._replace(processes=processes)
-        run.config |= {"steps": settings.run.steps, "chosen": chosen._asdict()}
-        run.write_config()
-        run.cut_back(_logged(meta) if checkpoint is not None else 0, agent.steps)
-        progress = Progress(settings.run.steps, agent.steps, quiet=quiet)
-        progress.say(f"going on with {path} at step {agent.steps:,}")
-        progress.say(chosen.line())
-        return run_training(agent, source, venv, settings, run, progress, chosen.threads, taken)
+        with run.locked():
+            run.config |= {"steps": settings.run.steps, "chosen": chosen._asdict()}
+            run.write_config()
+            run.cut_back(_logged(meta) if checkpoint is not None else 0, agent.steps)
+            progress = Progress(settings.run.steps, agent.steps, quiet=quiet)
+            progress.say(f"going on with {path} at step {agent.steps:,}")
+            progress.say(chosen.line())
+            return run_training(agent, source, venv, settings, run, progress, chosen.threads, taken)
     finally:
         if not source.single and source.vector is None:
             venv.close()

@@ -88,6 +88,7 @@ class Adapter:
         usual: the table of a step in which nothing ends.
         trusting: whether somebody else sees to it that what the environments give is finite.
         history: the actions of each environment since its episode began.
+        torn: whether the latest step was taken back, which some environments have taken all the same.
         forgiving: whether a step that gives numbers that are not finite is left out.
         left_out: why, for each environment's step since the list was last emptied.
         restart_workers: whether a process that is lost is followed by another.
@@ -122,6 +123,7 @@ class Adapter:
         self.usual[DISCOUNT], self.usual[LAM:SPARE] = gamma, 1.0
         self.workers = venv if isinstance(venv, Workers) else None
         self.trusting = self.restart_workers = self.forgiving = False
+        self.torn = False
         self.left_out: list[NonFiniteStep] = []
         self.seconds = 0.0  # spent in `step`, by the clock
         self.say: Callable[[str], None] = lambda text: None
@@ -190,13 +192,14 @@ class Adapter:
             self._take_back()
             raise
         self.history.add(action)
-        self._shown = step.obs
+        self._shown, self.torn = step.obs, False
         if len(self._over):
             self.history.restart(self._over)
         self.seconds += time.perf_counter() - began
         return step
 
     def _take_back(self) -> None:
+        self.torn = True
         self._return, self._length, self.started, known = self._before
         self.steps -= 1
         del self.episodes[known:]

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from numpy.typing import NDArray
 
-from covary.envs.faults import EnvironmentFault
+from covary.envs.faults import EnvironmentFault, raised
 from covary.errors import UsageError
 
 
@@ -104,7 +104,10 @@ def state_of(env: gymnasium.Env[Any, Any]) -> list[Any] | None:
     states: list[Any] = []
     while True:
         if describes_itself(env):
-            states.append(env.state_dict())  # type: ignore[attr-defined]
+            try:
+                states.append(env.state_dict())  # type: ignore[attr-defined]
+            except Exception as error:
+                raise raised("state_dict", error) from error
         elif isinstance(env, TimeLimit):
             states.append(env._elapsed_steps)
         elif not _holds_nothing(env):
@@ -220,16 +223,16 @@ def packed(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
             arrays[key] = np.frombuffer(array.tobytes(), np.uint8)
             return {"bits": [key, array.dtype.str, list(array.shape)]}
         arrays[key] = np.array(array)
-        return {"array": key}
+        return {"array" if isinstance(value, np.ndarray) else "scalar": key}
     if isinstance(value, dict):
         pairs = [[packed(k, name, arrays), packed(v, name, arrays)] for k, v in value.items()]
         return {"dict": pairs}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return {type(value).__name__: [packed(each, name, arrays) for each in value]}
     raise EnvironmentFault(
         "state_dict of an environment holds numbers, strings, None, arrays, and dicts, lists and tuples of these.",
         given=f"{type(value).__module__}.{type(value).__qualname__} in {name}",
-        fix="np.asarray of a tensor; generator.bit_generator.state of a generator",
+        fix="np.asarray of a tensor; generator.bit_generator.state of a generator; tuple(x) of a named tuple",
     )
 
 
@@ -242,6 +245,7 @@ def unpacked(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
         "float": float,
         "bits": lambda told: np.frombuffer(arrays[told[0]].tobytes(), told[1]).reshape(told[2]).copy(),
         "array": lambda key: arrays[key].copy(),
+        "scalar": lambda key: arrays[key][()],
         "dict": lambda pairs: {_hashable(unpacked(k, arrays)): unpacked(v, arrays) for k, v in pairs},
         "list": lambda each: [unpacked(one, arrays) for one in each],
         "tuple": lambda each: tuple(unpacked(one, arrays) for one in each),

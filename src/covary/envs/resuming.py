@@ -42,6 +42,7 @@ def describe(adapter: Adapter, obs: NDArray[np.float32]) -> tuple[Arrays, dict[s
         "steps": adapter.steps,
     }
     if describes_itself(_inner(adapter)):
+        _check_whole(adapter)
         return arrays, meta | {
             "phantom": adapter._phantom.tolist(),
             "together": packed(_inner(adapter).state_dict(), "envs.state", arrays),
@@ -49,6 +50,8 @@ def describe(adapter: Adapter, obs: NDArray[np.float32]) -> tuple[Arrays, dict[s
     if adapter.self_resetting:
         return arrays, meta
     each = _states(adapter)
+    if any(state is not None for state in each):
+        _check_whole(adapter)
     meta["each"] = [None if state is None else packed(state, f"envs.{i}", arrays) for i, state in enumerate(each)]
     actions = [adapter.history.of(i) for i in range(adapter.n)]
     meta["ages"] = [-1 if kept is None else len(kept) for kept in actions]
@@ -56,6 +59,16 @@ def describe(adapter: Adapter, obs: NDArray[np.float32]) -> tuple[Arrays, dict[s
     if kept:
         arrays["envs.actions"] = np.concatenate(kept)
     return arrays, meta
+
+
+def _check_whole(adapter: Adapter) -> None:
+    """Raises UsageError after a step that failed: what environments say of themselves may be of after it."""
+    if adapter.torn:
+        raise UsageError(
+            "Environments that describe their own state are kept between two steps.",
+            given="a step that failed in the middle",
+            fix="go on from the last checkpoint",
+        )
 
 
 def _inner(adapter: Adapter) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -58,6 +59,30 @@ class Run:
             raise UsageError("config.json must hold a run's settings.", given=f"{file} without algo or env")
         check_format(config, file)
         return cls(path, config)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Raises UsageError while another process goes on with this run."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    "A run goes on in one process at a time.",
+                    given=f"{self.named}, which another process has",
+                    fix="wait for that one, or copy the folder",
+                ) from error
+            except OSError:  # a file system that has no locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
     def write_config(self) -> None:
         """Raises UsageError where the disk takes no more; the one before is then still there."""
