@@ -20,9 +20,10 @@ train: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The long studies that `make test` leaves out.
+# The long studies that `make test` leaves out, and every trial of reliability at its full size.
 stress: setup
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python bench/reliability.py
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -56,12 +56,12 @@ def _resident() -> float:
 
 
 def _watched(env: Any, options: dict[str, Any], home: Path) -> None:
-    """Trains, and notes memory and open files twice a second into a file that is not the run's."""
+    """Trains, and notes memory and open files five times a second into a file that is not the run's."""
     over = threading.Event()
 
     def watch() -> None:
         with open(home / "samples", "w", encoding="utf-8") as samples:
-            while not over.wait(0.5):
+            while not over.wait(0.2):
                 print(time.monotonic(), _resident(), len(os.listdir("/proc/self/fd")), file=samples, flush=True)
 
     watcher = threading.Thread(target=watch)
@@ -81,6 +81,6 @@ def run(n: int = 1, seed: int = 0) -> Iterator[dict[str, Any]]:
             home = Path(folder)
             _, status = os.waitpid(forked(lambda: _watched(env, options | {"steps": steps, "seed": seed}, home)), 0)  # noqa: B023
             samples = np.loadtxt(home / "samples", ndmin=2)
-        tenths = np.array_split(samples[:, 1:], 10)
+        tenths = np.array_split(samples[:, 1:], min(10, len(samples)))
         memory, files = ([round(float(np.median(part[:, k])), 2) for part in tenths] for k in (0, 1))
         yield {"workload": name, "steps": steps, "status": status, "resident_mb": memory, "open_files": files}
