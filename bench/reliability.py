@@ -109,7 +109,7 @@ TRIALS = {
         "1,000,000 cases, 0 of each", 1_000_000, 5000, _cases,
     ),
     "lies": Trial(
-        "environments that lie", "at least 25 kinds, each held right or told in one message", 10**6, 5, _lies
+        "environments that lie", "at least 25 kinds, each held right or told in one message", 220, 6, _lies
     ),
     "seeds": Trial("the same seed twice, on 1 and 2 threads, in 1 and 2 processes", "identical", 100, 2, _seeds),
     "endurance": Trial(

@@ -493,6 +493,23 @@ def test_impatience_while_episodes_are_replayed_leaves_the_checkpoint_alone(tmp_
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
+def test_an_environment_that_goes_elsewhere_takes_no_file_with_it(tmp_path, monkeypatch):
+    class Wandering(Drift):
+        def reset(self, *, seed=None, options=None):
+            os.chdir(tmp_path / "elsewhere")
+            return super().reset(seed=seed)
+
+    (tmp_path / "elsewhere").mkdir()
+    for again in (False, True):
+        monkeypatch.chdir(tmp_path)
+        if again:
+            go_on(Wandering, "run", steps=500)
+        else:
+            train(Wandering, "run", ROLLOUTS)
+    assert covary.load(tmp_path / "run").steps >= 500
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_two_processes_do_not_go_on_with_one_run(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     with pytest.raises(SystemExit):

@@ -75,6 +75,7 @@ def train(
         raise UsageError("Training needs an environment.", fix='covary.train("CartPole-v1")')
     if options.get("fast", True):
         cache.compile_ahead(algo)
+    here = Path.cwd()  # before an environment is made, which may go elsewhere
     source = resolve(env)
     given = {"algo": algo, "seed": seed, "preset": preset, **({} if steps is None else {"steps": steps}), **options}
     if source.single:
@@ -96,7 +97,9 @@ def train(
         place = settings.run.out or f"runs/{source.name}-{algo}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         chosen = choose(agent, settings.run.fast)._replace(processes=processes)
         record = _record(source, settings, torso is not None) | {"chosen": chosen._asdict()}
-        run = Run.create(_free(Path(place), named=settings.run.out is not None), record)
+        run = Run.create(_free(here / place, named=settings.run.out is not None), record)
+        if run.path.is_relative_to(here):
+            run.named = run.path.relative_to(here)
         progress = Progress(settings.run.steps, quiet=quiet)
         if settings.preset:
             pairs = ", ".join(f"{k} {_plain(v)}" for k, v in settings.preset.items())
@@ -163,6 +166,7 @@ def _device(settings: Settings, torso: nn.Module | None) -> str:
 def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, quiet: bool, device: str | None) -> Agent:
     """Goes on with a run from its newest checkpoint, or from its config where there is none yet."""
     run = Run.open(path)
+    path = run.path  # an environment may change the working directory
     settings = _settings_of(run)
     if settings.run.fast:
         cache.compile_ahead(settings.run.algo)
@@ -179,7 +183,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
         said = description.read(meta, CriticConfig, checkpoint)
         description.check_same(said, described, checkpoint)
         if meta["steps"] >= settings.run.steps:
-            say(f"{path} is finished: {meta['steps']:,} of {settings.run.steps:,} steps. --steps N extends it")
+            say(f"{run.named} is finished: {meta['steps']:,} of {settings.run.steps:,} steps. --steps N extends it")
             if not (run.path / "curve.png").exists():  # it was killed before that
                 draw(run)
             return load(checkpoint, torso=torso)
@@ -209,7 +213,7 @@ def _resume(path: Path, env: Any, steps: int | None, torso: nn.Module | None, qu
             run.write_config()
             run.cut_back(_logged(meta) if checkpoint is not None else 0, agent.steps)
             progress = Progress(settings.run.steps, agent.steps, quiet=quiet)
-            progress.say(f"going on with {path} at step {agent.steps:,}")
+            progress.say(f"going on with {run.named} at step {agent.steps:,}")
             progress.say(chosen.line())
             return run_training(agent, source, venv, settings, run, progress, chosen.threads, taken)
     finally:
