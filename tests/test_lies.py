@@ -21,7 +21,7 @@ SHORT = {"ppo": {"horizon": 8, "minibatch": 8, "epochs": 1}, "actor_critic": {}}
 
 @pytest.fixture(autouse=True)
 def _same_folder(monkeypatch):
-    monkeypatch.setattr(loop, "_draw", lambda run: None)  # no curve: half of the time of so short a run
+    monkeypatch.setattr(loop, "draw", lambda run: None)  # no curve: half of the time of so short a run
     before = os.getcwd()
     yield
     os.chdir(before)
