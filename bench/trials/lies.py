@@ -48,11 +48,17 @@ def run(n: int, seed: int) -> Iterator[dict[str, Any]]:
             "algo": algo,
             "seed": s,
             "expected": expected,
-            "message": message,
-            "findings": findings,
+            "message": _here(message),
+            "findings": [_here(text) for text in findings],
             "right": right,
             "seconds": time.perf_counter() - began,
         }
+
+
+def _here(text: str) -> str:
+    """Without the folder that the project lies in."""
+    root = str(Path(__file__).parents[2])
+    return text.replace(f"{root}/", "").replace(root, ".")
 
 
 def _tables() -> tuple[dict[str, Any], dict[str, Any]]:
