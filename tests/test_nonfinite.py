@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -17,6 +18,7 @@ import covary
 from covary.envs.adapter import Adapter
 from covary.envs.sources import resolve
 from covary.envs.vectors import build
+from covary.fast.path import FastPath
 from covary.runs import Run, find_checkpoint, read_checkpoint
 
 BAD: dict[str, set[int]] = {"steps": set(), "field": set()}
@@ -199,6 +201,21 @@ def test_a_run_is_rolled_back_at_half_the_rate(at, algo, fast, tmp_path, armed, 
     assert agent.learner.optimizer.scale == 0.5**times
 
 
+def test_the_best_is_not_replaced_by_what_is_worse_after_going_back(tmp_path, armed, monkeypatch):
+    scores = iter([5.0, 9.0, 7.0, 8.0, 6.0, 7.5, *range(100)])
+
+    def evaluated(agent, source, episodes, **options):
+        return SimpleNamespace(returns=np.array([float(next(scores))]))
+
+    monkeypatch.setattr("covary.loop.evaluate", evaluated)
+    armed.add(75)  # after the evaluation at step 128, which scored 9; the last checkpoint is that of step 96
+    options = {"on_nonfinite": "rollback", "save_every": 96, "eval_every": 64, "vectorization": "sync"}
+    covary.train(Armed, out=tmp_path / "run", **ROLLOUTS | options)
+    lines = [line["eval_return"] for line in Run.open(tmp_path / "run").lines() if "eval_return" in line]
+    _, meta = read_checkpoint(tmp_path / "run" / "checkpoints" / "best")
+    assert (meta["steps"], meta["eval_return"]) == (128, 9.0), lines
+
+
 def test_rolling_back_ends_somewhere(tmp_path, armed, capsys):
     armed.update(range(75, 1000, 12))
     options = ONLINE | {"vectorization": "sync", "on_nonfinite": "rollback", "save_every": 64, "quiet": False}
@@ -210,6 +227,25 @@ def test_rolling_back_ends_somewhere(tmp_path, armed, capsys):
 def test_without_a_checkpoint_there_is_nothing_to_roll_back_to(tmp_path):
     with pytest.raises(covary.UsageError, match="inf in observation"):
         covary.train(Spoiled, out=tmp_path / "run", **ROLLOUTS | {"on_nonfinite": "rollback", "vectorization": "sync"})
+
+
+def test_a_pass_that_is_undone_leaves_what_the_passes_before_it_learned(tmp_path, monkeypatch):
+    options = ROLLOUTS | {"epochs": 4, "target_kl": 0.0, "vectorization": "sync", "fast": True}
+    covary.train(Sound, out=tmp_path / "whole", **options)
+    epoch, calls = FastPath.epoch, itertools.count(1)
+
+    def spoiling(self, batch, order):
+        seen = epoch(self, batch, order)
+        if next(calls) == 11:  # the third pass of the third update
+            self.optimizer.vector.fill_(np.nan)
+            seen[0] = np.nan
+        return seen
+
+    monkeypatch.setattr(FastPath, "epoch", spoiling)
+    covary.train(Sound, out=tmp_path / "run", **options)
+    assert next(calls) > 40 + 2 + 4, "two passes and four minibatches more than without"
+    a, b = (finite(tmp_path / name)[0] for name in ("whole", "run"))
+    assert [name for name in a if not name.startswith("generators") and a[name].tobytes() != b[name].tobytes()] == []
 
 
 class Root(nn.Module):

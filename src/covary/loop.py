@@ -132,8 +132,7 @@ class _Loop:
         self.iterate: Any = kind(agent, adapter, self.options.steps, self.stop, profile)
         self.iterate.before_last = self.before_last
         self.report = Report(self.run, self.progress, self._look)
-        scores = (line.get("eval_return") for line in self.run.lines())
-        self.best = max((score for score in scores if isinstance(score, float)), default=-np.inf)
+        self.best = self.run.best_score()
         self.next_eval = _next(agent.steps, self.options.eval_every)
         self.next_save = _next(agent.steps, self.save_every)
 
@@ -270,7 +269,8 @@ class _Loop:
         score = float(found.returns.mean())
         if score > self.best:
             self.best = score
-            self.run.save(self.agent.steps, *self.agent.state(), best=True)
+            arrays, meta = self.agent.state()
+            self.run.save(self.agent.steps, arrays, meta | {"eval_return": score}, best=True)
         return score
 
     def save(self) -> None:

@@ -128,6 +128,17 @@ def between(policy: Policy, batch: Batch) -> dict[str, Tensor]:
     return {"log_prob": log_prob, "ratio": (log_prob - batch.log_prob).exp()}
 
 
+class Past:
+    """Where an update began, and the passes since: enough to be again where any of them ended."""
+
+    def __init__(self, optimizer: Adam) -> None:
+        self.begin(optimizer)
+
+    def begin(self, optimizer: Adam) -> None:
+        self.copy = optimizer.copy()
+        self.orders: list[Tensor] = []
+
+
 class Learner:
     """The networks, their optimizer and what is remembered between updates."""
 
@@ -165,10 +176,11 @@ class Learner:
         self.optimizer.share = 1 - progress if c.anneal else 1.0
         sums = torch.zeros(5, dtype=torch.float64)  # actor and critic loss, their gradients' norms, minibatches
         epochs = 0
+        past = Past(self.optimizer)
         while epochs < c.epochs:
             epochs += 1
             order = self._order(len(batch.advantage), batch.x.device)
-            sums += self._pass(batch, order, epochs)
+            sums += self._pass(batch, order, epochs, past)
             if epochs == c.epochs or c.target_kl:
                 kl, clipped = self._divergence(batch)
                 if self.on_nonfinite != "skip" and not math.isfinite(kl):
@@ -205,7 +217,7 @@ class Learner:
             generator = torch.Generator(device).manual_seed(seed)
         return torch.randperm(size, generator=generator, device=device)
 
-    def _pass(self, batch: Batch, order: Tensor, epoch: int) -> Tensor:
+    def _pass(self, batch: Batch, order: Tensor, epoch: int, past: Past) -> Tensor:
         """One pass over the batch in this order. Sums over its minibatches, (5,).
 
         The kernels, and what runs on a device, are looked at after the pass: one with a number that is not finite is
@@ -213,13 +225,18 @@ class Learner:
         """
         if self.fast is None and self.look:
             return self._epoch(batch, order, epoch, look=True)
-        before = self.optimizer.copy()
         if self.fast is not None:
             seen = self.fast.epoch(batch, order)
             if math.isfinite(sum(seen.tolist())):
+                past.orders.append(order)
                 return seen
-            self.optimizer.back_to(before)
-            return self._fast_epoch(batch, order, epoch)
+            self.optimizer.back_to(past.copy)
+            for done in past.orders:  # to the same bits, which costs less than a copy before every pass
+                self.fast.epoch(batch, done)
+            seen = self._fast_epoch(batch, order, epoch)
+            past.begin(self.optimizer)
+            return seen
+        before = self.optimizer.copy()
         generator = self.generator.get_state()
         seen = self._epoch(batch, order, epoch)
         if math.isfinite(sum(seen.tolist())):

@@ -170,11 +170,12 @@ def writing(place: Path, rule: str = "A run's folder must stay writable.", fix: 
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None), errno.EFBIG)
+        go_on = "make room, then go on" if full else "make it writable, then go on"
         raise UsageError(
             rule,
             given=f"{place}: {error.strerror or error}",
             cause="a full disk" if full else "no permission, or a folder that another process changes",
-            fix="make room, then go on: what was there before is still good" if full else fix,
+            fix=fix if fix and not full else f"{go_on}: what was there before is still good",
         ) from error
 
 

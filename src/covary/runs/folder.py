@@ -157,6 +157,13 @@ class Run:
 
     # ---- checkpoints
 
+    def best_score(self) -> float:
+        """Of the best checkpoint, which may be one that a run went back behind; of the lines, where it says none."""
+        scores: list[Any] = [line.get("eval_return") for line in self.lines()]
+        with contextlib.suppress(UsageError):
+            scores.append(checkpoints.read_checkpoint(self.path / "checkpoints" / "best")[1].get("eval_return"))
+        return max((score for score in scores if isinstance(score, float)), default=-math.inf)
+
     def checkpoints(self) -> list[Path]:
         """From the oldest to the newest; the best is not among them."""
         return finding.numbered(self.path / "checkpoints")
