@@ -17,7 +17,7 @@ from covary import algorithms, description, runs
 from covary.envs import spaces
 from covary.errors import UsageError, check_sizes
 from covary.heads import PolicyConfig
-from covary.nets import Activation, Value, mlp, width_of
+from covary.nets import Activation, QValues, Value, mlp, width_of
 from covary.policies import make_policy
 from covary.types import Learner
 
@@ -38,6 +38,12 @@ class CriticConfig:
         hidden = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
         object.__setattr__(self, "hidden", hidden)
         check_sizes("critic.hidden", hidden)
+
+
+def usual(module: Any, room: str) -> dict[str, Any]:
+    """What an algorithm's policy, or critic, is made of where the user leaves it open."""
+    defaults = {name.partition(".")[::2]: value for name, value in module.DEFAULTS.items()}
+    return {field: value for (its, field), value in defaults.items() if its == room}
 
 
 class Agent:
@@ -64,7 +70,8 @@ class Agent:
     ) -> None:
         module = algorithms.find(algo)
         self.algo, self.config = algo, config or module.Config()
-        self.policy_config, self.critic_config = policy or PolicyConfig(), critic or CriticConfig()
+        self.policy_config = policy or PolicyConfig(**usual(module, "policy"))
+        self.critic_config = critic or CriticConfig(**usual(module, "critic"))
         self.observation_space, self.action_space = observation_space, action_space
         self.encode, self.decode = spaces.Encoder(observation_space), spaces.Decoder(action_space)
         self.device, self.seed, self.steps = torch.device(device), seed, 0
@@ -73,20 +80,21 @@ class Agent:
         size = self.encode.size
         with torch.random.fork_rng(devices=[]):  # the user's own random numbers are not ours to move
             torch.manual_seed(net_seed)
-            body = (
-                copy.deepcopy(torso)
-                if torso is not None
-                else mlp(size, self.critic_config.hidden, self.critic_config.activation)
-            )
+            c = self.critic_config
+            own = copy.deepcopy(torso)
+            body = None if module.Learner.judges_actions else own or mlp(size, c.hidden, c.activation)
             self.policy = make_policy(
                 size, action_space, self.policy_config, torso=copy.deepcopy(torso), one_hot=self.encode.one_hot
             )
-            value = Value(body, width_of(body, size))
+            if body is not None:
+                judge: nn.Module = Value(body, width_of(body, size))
+            else:
+                judge = QValues(self.config.critics, size, self.policy.head.seen, c.hidden, c.activation, own)
         # A torso with dropout or batch statistics must give one density for one observation: PPO's ratio rests on it.
         self.policy.to(self.device).eval()
-        value.to(self.device).eval()
+        judge.to(self.device).eval()
         generator = torch.Generator().manual_seed(noise_seed)  # the CPU's, so that any device can go on from it
-        self.learner: Learner = module.Learner(self.policy, value, self.config, generator)
+        self.learner: Learner = module.Learner(self.policy, judge, self.config, generator)
         self.fast: FastPath | None = None
         self.ahead: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # noise that was drawn and not used yet
 
@@ -145,7 +153,8 @@ class Agent:
     def state(self) -> tuple[runs.Arrays, dict[str, Any]]:
         """All that it is: named arrays, and the rest as JSON."""
         tensors = {f"policy.{k}": v for k, v in self.policy.state_dict().items()}
-        tensors |= {f"critic.{k}": v for k, v in self.learner.critic.state_dict().items()}
+        for name, network in self.learner.networks.items():
+            tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
         for name, optimizer in self.learner.optimizers.items():
             tensors |= {f"{name}.{k}": v for k, v in optimizer.state().items()}
         tensors["generator"] = self.learner.generator.get_state()
@@ -186,7 +195,8 @@ class Agent:
                 description.check_noise(rows, arrays.get("noise"), self.noise(0, 1), hasattr(self.action_space, "n"))
             tensors = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
             self.policy.load_state_dict(_under("policy.", tensors))
-            self.learner.critic.load_state_dict(_under("critic.", tensors))
+            for name, network in self.learner.networks.items():
+                network.load_state_dict(_under(f"{name}.", tensors))
             for name, optimizer in self.learner.optimizers.items():
                 if state := _under(f"{name}.", tensors):
                     optimizer.load_state(state)
@@ -232,7 +242,10 @@ class Agent:
         try:
             self.policy.torso.load_state_dict(other.policy.torso.state_dict())
             self.policy.normalizer.load_state_dict(other.policy.normalizer.state_dict())
-            self.learner.critic.load_state_dict(other.learner.critic.state_dict())
+            if type(self.learner.critic) is type(other.learner.critic):  # values of states and of actions differ
+                for name, network in self.learner.networks.items():
+                    if (its := other.learner.networks.get(name)) is not None:
+                        network.load_state_dict(its.state_dict())
         except RuntimeError as error:
             raise UsageError(
                 "--init-from needs the same hidden layers and activation.",

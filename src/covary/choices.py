@@ -141,6 +141,8 @@ def _threads(agent: Agent, path: str) -> int:
         return most
     if path == "fast" or agent.device.type != "cpu" or multiprocessing.parent_process() is not None:
         return 1  # a forked process has no other threads, and would wait for them for ever
+    if agent.learner.judges_actions:
+        return 1
     networks = (agent.policy.torso, agent.learner.critic)
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     batch = min(getattr(agent.config, "minibatch", agent.config.n_envs), agent.learner.horizon * agent.config.n_envs)

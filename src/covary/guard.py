@@ -66,7 +66,7 @@ def examine(
     Raises:
         NonFinite: the learner is to stop, or leaving out would not help.
     """
-    networks = {"policy": learner.policy, "critic": learner.critic}
+    networks = {"policy": learner.policy, **learner.networks}
     generator = torch.Generator(learner.generator.device).set_state(learner.generator.get_state())
     rate = max(learner.optimizer.rates) * learner.optimizer.scale
     terms = partial(losses, generator) if losses is not None else None

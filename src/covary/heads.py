@@ -84,10 +84,15 @@ class CategoricalHead(nn.Module):
     def __init__(self, features: int, choices: int) -> None:
         super().__init__()
         self.logits = linear(features, choices, SMALL)
+        self.seen = choices  # numbers that a critic sees of an action
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """What `shape` draws are made of: uniform numbers of this shape."""
         return torch.rand(shape, generator=generator, device=generator.device)
+
+    def coordinates(self, latent: Tensor) -> Tensor:
+        """(...) choices -> (..., K) one of them 1, the others 0."""
+        return nn.functional.one_hot(latent.long(), self.seen).to(self.logits.weight.dtype)
 
     def forward(self, features: Tensor) -> Categorical:
         return Categorical(self.logits(features), validate_args=False)
@@ -111,6 +116,8 @@ class GaussianHead(nn.Module):
     angle_columns: Tensor
     offset: Tensor
     gain: Tensor
+    origin: Tensor
+    unit: Tensor
     cells: Tensor
     constants: Tensor
     matrix: Tensor | None
@@ -128,6 +135,7 @@ class GaussianHead(nn.Module):
         spread = d + self.couplings if self.per_state else 0
         self.angles = geometry.columns("wrap")
         self.out = linear(features, d + len(self.angles) + spread, SMALL)
+        self.seen = d + len(self.angles)  # numbers that a critic sees of an action
 
         # where a mean of 0 lies, and what one unit of it is worth
         words = (config.bounds,) * d if isinstance(config.bounds, str) else config.bounds
@@ -142,6 +150,11 @@ class GaussianHead(nn.Module):
         with torch.no_grad():  # a vector of norm 1 in the direction of the interval's centre, (cos pi, sin pi)
             self.out.bias[d + 0 : d + len(self.angles)] = 0.0
             self.out.bias[list(self.angles)] = -1.0
+
+        origin, unit = np.transpose([_unit(geometry, i, _each(config.init_std, i)) for i in range(d)])
+        self.scaled = bool(origin.any() or (unit != 1).any())
+        self.register_buffer("origin", torch.tensor(origin, dtype=torch.float32), persistent=False)
+        self.register_buffer("unit", torch.tensor(unit, dtype=torch.float32), persistent=False)
 
         self.register_buffer("base_log_std", torch.tensor(_initial_std(geometry, config.init_std)).log())
         self.register_buffer("matrix", None)
@@ -182,8 +195,20 @@ class GaussianHead(nn.Module):
         """What `shape` draws are made of: standard normal numbers, (*shape, D)."""
         return torch.randn((*shape, self.geometry.dim), generator=generator, device=generator.device)
 
+    def coordinates(self, latent: Tensor) -> Tensor:
+        """(..., D) latents -> (..., D + W) what a critic sees of an action: [-1, 1] for a bounded dimension, the cosine
+        of an angle and, after all others, the sines of the W angles; other dimensions less their start, in units of
+        their first deviation."""
+        x = self.geometry.coordinates(latent)
+        if self.scaled:
+            x = (x - self.origin) / self.unit
+        return torch.cat([x, latent[..., self.angle_columns].sin()], -1) if self.angles else x
+
     def forward(self, features: Tensor) -> BoxNormal:
-        out = self.out(features)
+        return self.made_of(self.out(features))
+
+    def made_of(self, out: Tensor) -> BoxNormal:
+        """The density from what the linear layer gives."""
         d, a = self.geometry.dim, len(self.angles)
         whole = d == out.shape[-1]  # nothing to take apart
         loc = self._loc(out, None) if whole else self._loc(out[..., :d], out[..., d : d + a])
@@ -294,6 +319,20 @@ def _start(geometry: Geometry, i: int) -> tuple[float, float]:
     if math.isfinite(low):
         return low + math.log(2), 1.0
     return (high - math.log(2), 1.0) if math.isfinite(high) else (0.0, 1.0)
+
+
+def _unit(geometry: Geometry, i: int, init_std: float | None) -> tuple[float, float]:
+    """What is 0, and what is 1, of the coordinate that a critic sees of dimension i."""
+    low, high, kind = geometry.low[i], geometry.high[i], geometry.kinds[i]
+    if kind in ("squash", "wrap"):
+        return 0.0, 1.0
+    if math.isfinite(high - low):
+        return (low + high) / 2, (high - low) / 2
+    return 0.0 if kind == "half" else _start(geometry, i)[0], init_std or 1.0
+
+
+def _each(init_std: float | tuple[float, ...] | None, i: int) -> float | None:
+    return init_std[i % len(init_std)] if isinstance(init_std, tuple) else init_std
 
 
 DEFAULT_SHARE = 0.25

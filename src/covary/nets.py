@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, get_args
@@ -58,9 +59,14 @@ def orthogonal(rows: int, columns: int) -> Tensor:
     return torch.from_numpy(tall if rows >= columns else tall.T).float()
 
 
+def gain_of(activation: Activation) -> float:
+    """Of the layers before it, so that what they give keeps its size."""
+    return {"tanh": 5 / 3, "relu": 2**0.5}.get(activation, 1.0)
+
+
 def mlp(inputs: int, hidden: Sequence[int], activation: Activation = "tanh") -> nn.Sequential:
     """(..., inputs) -> (..., hidden[-1]), every layer followed by the activation; the identity where hidden is ()."""
-    gain = {"tanh": 5 / 3, "relu": 2**0.5}.get(activation, 1.0)
+    gain = gain_of(activation)
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [linear(inputs, width, gain), _ACTIVATIONS[activation]()]
@@ -99,6 +105,48 @@ class Value(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         value: Tensor = self.head(self.torso(x))
         return value.squeeze(-1)
+
+
+class Scalar(nn.Module):
+    """One number that is learned."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+
+class QValues(nn.Module):
+    """K action values that share nothing: (B, O) normalised observations, (B, A) coordinates of actions -> (K, B).
+
+    Args:
+        observation: O.
+        torso: makes features (B, F) of observations, each value its own copy; the observations themselves, where it is
+            left out.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        observation: int,
+        coordinates: int,
+        hidden: Sequence[int],
+        activation: Activation,
+        torso: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.observation = observation
+        features = observation if torso is None else width_of(torso, observation)
+        self.torsos = nn.ModuleList(copy.deepcopy(torso) for _ in range(number if torso is not None else 0))
+        bodies = [mlp(features + coordinates, hidden, activation) for _ in range(number)]
+        last = hidden[-1] if hidden else features + coordinates
+        self.values = nn.ModuleList(nn.Sequential(*body, linear(last, 1, 1.0)) for body in bodies)
+
+    def forward(self, x: Tensor, action: Tensor) -> Tensor:
+        if self.torsos:
+            inputs = [torch.cat([torso(x), action], -1) for torso in self.torsos]
+        else:
+            inputs = [torch.cat([x, action], -1)] * len(self.values)
+        return torch.cat([value(z) for value, z in zip(self.values, inputs, strict=True)], -1).mT
 
 
 class RunningNorm(nn.Module):

@@ -6,6 +6,7 @@ for each tensor (torch's Adam over 13 small tensors: 361 us). Modules stay ordin
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -47,6 +48,7 @@ class Adam:
         self._share = self._scale = 1.0
         self.settings = np.array([0.0, 1.0, *betas, eps])  # what kernels read: a bound on norms, share * scale, these
         self.first, self.second = torch.zeros_like(self.vector), torch.zeros_like(self.vector)
+        self.gradient, self.root = torch.zeros_like(self.vector), torch.zeros_like(self.vector)  # room for a step
         self.rates = [float(lr)] * len(modules) if isinstance(lr, int | float) else [float(rate) for rate in lr]
         self.rate = torch.cat([self.vector.new_full((n,), r) for n, r in zip(self.segments, self.rates, strict=True)])
 
@@ -105,7 +107,7 @@ class Adam:
         Raises:
             FloatingPointError: a norm that is not finite; nothing was changed.
         """
-        grad = torch.cat([g.reshape(-1) for g in gradients])
+        grad = torch.cat([g.reshape(-1) for g in gradients], out=self.gradient)
         parts = grad.split(self.segments)
         norms = torch.stack([torch.linalg.vector_norm(part) for part in parts])
         if look and not math.isfinite(sum(norms.tolist())):
@@ -119,10 +121,37 @@ class Adam:
         self.second.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v_t
         # The paper's sec. 2: both corrections go into the step and eps, so that neither costs a pass of its own.
         correction = math.sqrt(1 - beta2**self.steps)
-        root = self.second.sqrt().add_(self.eps * correction)
+        root = torch.sqrt(self.second, out=self.root).add_(self.eps * correction)
         size = self.share * self.scale * correction / (1 - beta1**self.steps)
         self.vector.addcdiv_(grad.copy_(self.first).mul_(self.rate), root, value=-size)
         return norms
+
+
+class Target:
+    """A copy of a network that follows it: theta' <- theta' + tau (theta - theta') (Lillicrap 2016, arXiv:1509.02971).
+
+    Args:
+        network: the first of the optimizer's modules.
+        optimizer: who moves it; the copy's parameters are views of one vector as its own are.
+
+    Attributes:
+        network: the copy.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: Adam) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
+        moved = [p.requires_grad for p in network.parameters()]
+        mine = [p for p, moves in zip(self.network.parameters(), moved, strict=True) if moves]
+        self.source = optimizer.vector[: optimizer.segments[0]]
+        self.vector = self.source.clone()
+        for p, part in zip(mine, self.vector.split([p.numel() for p in mine]), strict=True):
+            p.data = part.view_as(p)
+
+    def follow(self, tau: float) -> None:
+        self.vector.lerp_(self.source, tau)
+        for mine, its in self.buffers:
+            mine.copy_(its)
 
 
 def descend(loss: Tensor, optimizer: Adam, max_norm: float = 0.0, *, look: bool = True) -> Tensor:

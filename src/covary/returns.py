@@ -65,6 +65,10 @@ class ReturnScale:
             delta = new - mean
             m2 += np.square(x - new).sum() + delta * delta * before * n / count
             self.running[:] = count, mean + delta * n / count, m2
+        return self.scaled(reward)
+
+    def scaled(self, reward: Tensor) -> Tensor:
+        """Rewards by the scale as it is."""
         return (reward * self.scale).clamp(-self.CLIP, self.CLIP)
 
     def state(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def settle(env_name: str, options: dict[str, Any]) -> Settings:
     given = _flatten(options, module.Config)
     rooms = {"run": RunOptions, "config": module.Config, "policy": PolicyConfig, "critic": CriticConfig}
     values: dict[str, dict[str, Any]] = {room: {} for room in rooms}
-    for name, value in (_flatten(preset, module.Config) | given).items():
+    for name, value in (module.DEFAULTS | _flatten(preset, module.Config) | given).items():
         room, _, field = name.rpartition(".")
         values[room][field] = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
     try:

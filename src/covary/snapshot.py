@@ -42,6 +42,8 @@ def take(agent: Agent, adapter: Adapter, iterate: Iterating, report: Reporting) 
     where, envs = resuming.describe(adapter, obs)
     gathered, line = report.state()
     drawn, generators = _generators()
+    if agent.learner.memory is not None:
+        arrays |= agent.learner.memory.state()
     arrays |= where | iterate.state() | gathered | drawn
     return arrays, meta | {"run": {"envs": envs, "report": line, "generators": generators}}
 
@@ -66,6 +68,8 @@ def put_back(
         iterate.obs = resumed.obs
         iterate.load_state(arrays, resumed.fresh)
         report.load_state(arrays, kept["report"])
+        if agent.learner.memory is not None:
+            agent.learner.memory.load_state(arrays, resumed.fresh)
         if (scale := getattr(agent.learner, "reward_scale", None)) is not None:
             scale.start_anew(resumed.fresh)
         _set_generators(arrays, kept["generators"])

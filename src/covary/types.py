@@ -6,7 +6,7 @@ batch shape. Sequences are time-major.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -35,8 +35,11 @@ class Learner(Protocol):
 
     horizon: int  # vector steps between updates
     online: bool  # whether it learns from each step as it comes, and from nothing else
+    judges_actions: bool  # whether the critic is of actions, QValues, or of states, Value
     policy: Any  # covary.policies.Policy
-    critic: Any  # covary.nets.Value
+    critic: Any  # covary.nets.Value or QValues
+    networks: dict[str, Any]  # every network but the policy, by the name it is saved under
+    memory: Any  # a covary.replay.Replay that `update` learns from, or None
     optimizers: dict[str, Any]  # covary.optim.Adam by name
     generator: torch.Generator  # all its random numbers
     lap: Callable[[str], None] | None  # called with "targets" once these are there, for a profile
@@ -45,7 +48,7 @@ class Learner(Protocol):
     nonfinite: Any  # why, the last time: a covary.guard.NonFinite
     fast: Any  # a covary.fast.path.FastPath that takes over what it knows, or None
 
-    def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, progress: float) -> Mapping[str, Tensor | float]:
         """Learns from a rollout; progress in [0, 1] is the share of the run that is over. Named scalars to log."""
         ...
 

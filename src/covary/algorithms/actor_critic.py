@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from covary import guard
 from covary.errors import check_fields
@@ -33,6 +33,9 @@ from covary.optim import LOOK_EVERY, Adam, descend
 from covary.policies import Policy, mean_entropy
 from covary.returns import ReturnScale, td_error
 from covary.types import Rollout
+
+DEFAULTS: dict[str, Any] = {}
+"""What policy and critic are made of where the user leaves it open, and it is not what others are made of."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,15 @@ class Learner:
     """The networks, their optimizers and what is remembered between steps."""
 
     online = True
+    judges_actions = False
 
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon = 1
         self.optimizer = Adam([policy, critic], [config.actor_lr, config.critic_lr])
         self.optimizers = {"adam": self.optimizer}
+        self.networks: dict[str, nn.Module] = {"critic": critic}
+        self.memory = None
         self.reward_scale = ReturnScale(config.n_envs)
         self.fast: Any = None  # a covary.fast.path.FastPath; whoever steps the environments calls it in place of update
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done

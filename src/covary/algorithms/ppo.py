@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from covary import guard
@@ -41,6 +41,9 @@ from covary.optim import Adam, descend
 from covary.policies import Policy, mean_entropy
 from covary.returns import ReturnScale, gae
 from covary.types import Rollout
+
+DEFAULTS: dict[str, Any] = {}
+"""What policy and critic are made of where the user leaves it open, and it is not what others are made of."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,15 @@ class Learner:
     """The networks, their optimizer and what is remembered between updates."""
 
     online = False
+    judges_actions = False
 
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon = config.horizon or -(-2048 // config.n_envs)
         self.optimizer = Adam([policy, critic], config.learning_rate, eps=1e-5)
         self.optimizers = {"adam": self.optimizer}
+        self.networks: dict[str, nn.Module] = {"critic": critic}
+        self.memory = None
         self.reward_scale = ReturnScale(config.n_envs)
         self.updates = 0
         self.fast: Any = None  # a covary.fast.path.FastPath that takes over the epochs

@@ -219,6 +219,11 @@ class Geometry:
         """log |da/du| by dimension, (..., D); 0 for free and clipped ones."""
         return self._by_group(latent, _log_slope)
 
+    def coordinates(self, latent: Tensor) -> Tensor:
+        """(..., D) as a network may see the action: [-1, 1] across a squashed dimension, the distance from the start of
+        a half-bounded one, the cosine of an angle, and any other as it is."""
+        return self._by_group(latent, _coordinate)
+
     def _by_group(self, x: Tensor, rule: Callable[[Tensor, _Group], Tensor]) -> Tensor:
         constants = self.constants(x)
         if constants.regroup is None:
@@ -315,6 +320,14 @@ def _latent(action: Tensor, g: _Group) -> Tensor:
     if g.kind == "wrap":
         return _kept((action - g.low) * (TWO_PI / g.width), g)
     return _kept(action, g)
+
+
+def _coordinate(latent: Tensor, g: _Group) -> Tensor:
+    if g.kind == "squash":
+        return torch.tanh(0.5 * latent)
+    if g.kind == "half":
+        return F.softplus(latent) - math.log(2)
+    return latent.cos() if g.kind == "wrap" else latent
 
 
 def _log_slope(latent: Tensor, g: _Group) -> Tensor:

@@ -17,11 +17,14 @@ def attach(agent: Any) -> str | None:
 
     cache.wait()
     try:
-        from covary.fast.path import FastPath
+        if agent.learner.judges_actions:
+            from covary.fast.perceptrons import FastNetworks as Fast
+        else:
+            from covary.fast.path import FastPath as Fast  # type: ignore[assignment]
     except (ImportError, OSError) as error:  # OSError: LLVM's own library cannot be loaded
         return f"no Numba ({(str(error) or type(error).__name__).splitlines()[0]})"
     try:
-        agent.fast = FastPath(agent.learner)
+        agent.fast = Fast(agent.learner)
     except Unknown as unknown:
         return str(unknown)
     agent.learner.fast = agent.fast

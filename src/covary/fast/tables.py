@@ -54,12 +54,7 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
         raise Unknown(f"a normalizer of type {type(policy.normalizer).__name__}")
     if optimizer.vector.dtype != torch.float32:
         raise Unknown(f"parameters of {optimizer.vector.dtype}")
-    if torch.is_autocast_enabled("cpu"):
-        raise Unknown("autocast, which computes in fewer digits")
-    if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
-        raise Unknown("a mode that watches torch's operations")
-    if torch.nn.modules.module._has_any_global_hook():
-        raise Unknown("hooks on all modules")
+    check_nobody_watches()
     head = policy.head
     if type(head) not in (GaussianHead, CategoricalHead):
         raise Unknown(f"a head of type {type(head).__name__}")
@@ -70,10 +65,10 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
     last = head.out if isinstance(head, GaussianHead) else head.logits
     layers: list[tuple[int, ...]] = []
     inputs = _inputs(policy.torso, last)
-    top = _stack(layers, [*_modules(policy.torso), last], optimizer, fills=inputs)
+    top = _stack(layers, [*modules_of(policy.torso), last], optimizer, fills=inputs)
     depth = len(layers)
     end = top + last.out_features
-    value = _stack(layers, [*_modules(critic.torso), critic.head], optimizer, fills=end)
+    value = _stack(layers, [*modules_of(critic.torso), critic.head], optimizer, fills=end)
     if _inputs(critic.torso, critic.head) != inputs:
         raise Unknown("a critic that reads something else than the policy")
     dims, box, given, about, slopes = _head(head, optimizer)
@@ -82,18 +77,29 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
     return Tables(np.array(layers, np.int64), value + 1, plan, dims, box, given, slopes)
 
 
-def _modules(torso: nn.Module) -> list[nn.Module]:
+def check_nobody_watches() -> None:
+    """Raises Unknown where something changes, or wants to see, every operation of torch."""
+    if torch.is_autocast_enabled("cpu"):
+        raise Unknown("autocast, which computes in fewer digits")
+    if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
+        raise Unknown("a mode that watches torch's operations")
+    if torch.nn.modules.module._has_any_global_hook():
+        raise Unknown("hooks on all modules")
+
+
+def modules_of(torso: nn.Module) -> list[nn.Module]:
+    """The layers of a torso, one after another."""
     if type(torso) in (nn.Linear, nn.Identity, nn.Sequential, *ACTIVATIONS):
         check_unchanged(torso)
     if type(torso) in (nn.Linear, nn.Identity, *ACTIVATIONS):
         return [torso]
     if type(torso) is nn.Sequential:
-        return [inner for part in torso for inner in _modules(part)]
+        return [inner for part in torso for inner in modules_of(part)]
     raise Unknown(f"a torso with {type(torso).__name__}")
 
 
 def _inputs(torso: nn.Module, last: nn.Linear) -> int:
-    first = next((m for m in [*_modules(torso), last] if isinstance(m, nn.Linear)), last)
+    first = next((m for m in [*modules_of(torso), last] if isinstance(m, nn.Linear)), last)
     return int(first.in_features)
 
 

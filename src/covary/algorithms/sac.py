@@ -1,0 +1,351 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), with a temperature that is learned.
+
+    repeat
+        act by the policy for T steps in N environments; keep what happened in a ring
+        for as many updates as there were steps, each on a batch out of the ring
+            a' ~ pi(.|s')
+            y <- r + discount (min_k Qbar_k(s', a') - alpha log pi(a'|s'))     eq. 3, 5
+            descend  E[sum_k (Q_k(s, a) - y)^2 / 2]                            eq. 5
+            descend  E[alpha log pi(a~|s) - min_k Q_k(s, a~)],  a~ ~ pi(.|s)   eq. 7, 9: through the sample
+            descend  E[-log alpha (log pi(a~|s) + H)]                          eq. 18, in log alpha
+            theta-bar <- theta-bar + tau (theta - theta-bar)
+
+Where we differ, and why:
+
+1. The density is exact on the action space, in the action's own units, so the target entropy H counts the width w of
+   each bounded dimension: -D + sum log(w / 2), which is the paper's -D on [-1, 1].
+2. The critics see the action in the policy's coordinates: [-1, 1] for bounded dimensions, cosine and sine of an angle.
+3. The first actions come from the first policy, which is centred and wide, and not from a uniform law.
+4. alpha moves by its logarithm, E[-log alpha (...)], as the authors' own code does; eq. 18 has alpha itself.
+5. Rewards are divided by the running deviation of the discounted return, and observations are standardised, both by
+   the statistics at the time of the update: what is kept is raw.
+6. A truncated episode bootstraps from its true last observation (Pardo 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from covary import guard
+from covary.errors import UsageError, check_fields
+from covary.nets import QValues, Scalar
+from covary.optim import Adam, Target, descend
+from covary.policies import Density, Policy
+from covary.replay import Replay
+from covary.returns import ReturnScale
+from covary.types import Rollout
+
+DEFAULTS = {
+    "policy.hidden": (256, 256),
+    "policy.activation": "relu",
+    "policy.state_dependent": True,
+    "critic.hidden": (256, 256),
+    "critic.activation": "relu",
+}
+"""What policy and critic are made of where the user leaves it open."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of SAC."""
+
+    n_envs: int = 1
+    """environments stepped together (N)"""
+    horizon: int = 1
+    """steps of each between updates (T)"""
+    updates: float = 1.0
+    """updates for each transition. Haarnoja 2018, table 1: 1"""
+    batch: int = 256
+    """transitions in an update. Haarnoja 2018, table 1: 256"""
+    learning_starts: int = 500
+    """transitions before the first update"""
+    learning_rate: float = 1e-3
+    """of Adam, for policy, critics and temperature. Haarnoja 2018, table 1: 3e-4"""
+    gamma: float = 0.99
+    """discount"""
+    tau: float = 0.005
+    """how far the target critics follow at each update. Haarnoja 2018, table 1: 0.005"""
+    critics: int = 2
+    """K, of which the smallest value counts"""
+    temperature: float = 0.1
+    """alpha at the start; of rewards that are scaled to returns of order one"""
+    target_entropy: float | None = None
+    """H in nats, of the action in its own units; -D + sum log(w / 2) over bounded dimensions when left out"""
+    max_grad_norm: float = 0.0
+    """bound on each network's gradient norm; 0 for none"""
+    scale_rewards: bool = True
+    """whether rewards are divided by the running deviation of the discounted return"""
+    replay_size: int = 1_000_000
+    """transitions that are kept. Haarnoja 2018, table 1: 10^6"""
+    replay_folder: str | None = None
+    """where a file keeps them in place of memory"""
+    priority: float = 0.0
+    """alpha of prioritised replay; 0: all are drawn alike. Schaul 2016: 0.6"""
+    priority_beta: float = 0.4
+    """how far the bias of priorities is corrected at the start; wholly at the end. Schaul 2016: 0.4"""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            sizes=("n_envs", "horizon", "batch", "critics", "replay_size"),
+            positive=("updates", "learning_rate", "temperature"),
+            shares=("gamma", "tau", "priority", "priority_beta"),
+            floors=("max_grad_norm", "learning_starts"),
+        )
+
+
+class Batch(NamedTuple):
+    """B transitions, observations normalised and rewards scaled, and the noise of both actions that are drawn."""
+
+    x: Tensor  # (B, O)
+    latent: Tensor  # (B, D)
+    reward: Tensor  # (B,)
+    discount: Tensor  # (B,)
+    next_x: Tensor  # (B, O)
+    weight: Tensor  # (B,)
+    noise: Tensor  # (B, D)
+    next_noise: Tensor  # (B, D)
+
+
+class Losses(NamedTuple):
+    critic: Tensor
+    actor: Tensor
+    temperature: Tensor
+
+
+class Densities(Protocol):
+    """A policy, or what computes the same."""
+
+    head: Any
+
+    def density(self, x: Tensor) -> Density: ...
+
+
+Values: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(B, O), (B, A) -> (K, B): QValues, or what computes the same."""
+
+
+ROUTES = {"critic": ("critic",), "actor": ("policy",), "temperature": ("temperature",)}
+"""Which networks each loss moves."""
+
+
+def critic_target(policy: Densities, target: Values, batch: Batch, alpha: Tensor) -> Tensor:
+    """y (B,), without a gradient."""
+    with torch.no_grad():
+        density = policy.density(batch.next_x)
+        latent = density.sample_latent(noise=batch.next_noise)
+        value = target(batch.next_x, policy.head.coordinates(latent)).amin(0)
+        soft = value - alpha * density.log_prob_latent(latent)  # eq. 3
+        return batch.reward + batch.discount * soft
+
+
+def critic_loss(q: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """q: (K, B), y and weight: (B,)."""
+    return 0.5 * (weight * (q - y).square()).mean(-1).sum()  # eq. 5
+
+
+def actor_loss(log_prob: Tensor, q: Tensor, alpha: Tensor) -> Tensor:
+    """log_prob: (B,), q: (K, B), both of a draw that the policy's gradient goes through."""
+    return (alpha * log_prob - q.amin(0)).mean()  # eq. 7
+
+
+def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Its slope is how far the entropy lies above its target."""
+    return -log_alpha * (log_prob.detach().mean() + target_entropy)  # eq. 18
+
+
+def drawn(policy: Densities, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates (B, A) of a fresh action for each observation, and its log-probability (B,), reparametrised."""
+    density = policy.density(x)
+    latent = density.sample_latent(noise=noise)
+    return policy.head.coordinates(latent), density.log_prob_latent(latent)
+
+
+def losses(
+    policy: Policy, critic: QValues, target: QValues, log_alpha: Tensor, batch: Batch, target_entropy: float
+) -> Losses:
+    """The three terms at once, as a look at them needs it; an update computes one after the other."""
+    alpha = log_alpha.detach().exp()
+    y = critic_target(policy, target, batch, alpha)
+    q = critic(batch.x, policy.head.coordinates(batch.latent))
+    action, log_prob = drawn(policy, batch.x, batch.noise)
+    return Losses(
+        critic_loss(q, y, batch.weight),
+        actor_loss(log_prob, critic(batch.x, action), alpha),
+        temperature_loss(log_alpha, log_prob, target_entropy),
+    )
+
+
+def usual_entropy(geometry: Any) -> float:
+    """-D + sum log(w / 2) over the dimensions of a finite width w."""
+    widths = [high - low for low, high in zip(geometry.low, geometry.high, strict=True)]
+    return sum(math.log(w / 2) for w in widths if math.isfinite(w)) - len(widths)
+
+
+def check(policy: Policy, config: Config) -> None:
+    """Raises UsageError for a policy that this algorithm cannot use."""
+    geometry = getattr(policy.head, "geometry", None)
+    if geometry is None:
+        raise UsageError(
+            "sac needs actions that are numbers: its policy learns through the action.",
+            given="choices",
+            fix="--algo ppo; or actor_critic",
+        )
+    if clipped := geometry.columns("clip"):
+        raise UsageError(
+            "sac needs a density whose draws have a slope everywhere; a clipped one has point masses.",
+            given=f"policy.bounds clip in dimensions {clipped}",
+            fix="policy.bounds squash; or --algo ppo, which scores such a density exactly",
+        )
+    if policy.head.config.covariance == "fixed":
+        raise UsageError(
+            "sac learns the covariance, by which it reaches its entropy.",
+            given="policy.covariance fixed",
+            fix="policy.covariance diagonal or full; or --algo td3, whose covariance is fixed",
+        )
+    widths = [high - low for low, high in zip(geometry.low, geometry.high, strict=True)]
+    most = sum(math.log(w) for w in widths)
+    if config.target_entropy is not None and config.target_entropy >= most:
+        raise UsageError(
+            "The target entropy must be below that of the uniform law on the box.",
+            given=f"target_entropy {config.target_entropy:g}; the box allows {most:.4g} nats",
+            fix=f"target_entropy {usual_entropy(geometry):.4g}, which is taken when it is left out",
+        )
+
+
+class Learner:
+    """The networks, their optimizers and what is remembered between updates."""
+
+    online = False
+    judges_actions = True
+
+    def __init__(self, policy: Policy, critic: QValues, config: Config, generator: torch.Generator) -> None:
+        check(policy, config)
+        self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
+        self.horizon, self.device = config.horizon, next(critic.parameters()).device
+        self.log_alpha = Scalar(math.log(config.temperature)).to(self.device)
+        self.optimizer = Adam([critic], config.learning_rate)
+        self.optimizers = {
+            "critic_adam": self.optimizer,
+            "actor_adam": Adam([policy], config.learning_rate),
+            "temperature_adam": Adam([self.log_alpha], config.learning_rate),
+        }
+        self.target = Target(critic, self.optimizer)
+        self.networks: dict[str, nn.Module] = {
+            "critic": critic,
+            "target": self.target.network,
+            "temperature": self.log_alpha,
+        }
+        geometry = policy.head.geometry
+        self.target_entropy = usual_entropy(geometry) if config.target_entropy is None else config.target_entropy
+        inputs = critic.observation
+        self.memory = Replay(
+            config.replay_size,
+            config.n_envs,
+            inputs,
+            geometry.dim,
+            folder=config.replay_folder,
+            priority=config.priority,
+        )
+        self.reward_scale = ReturnScale(config.n_envs)
+        self.updates = 0
+        self.due = 0.0  # updates that are still to be made
+        self.fast: Any = None
+        self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
+        self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the rest of the update is left out
+        self.skipped = 0
+        self.nonfinite: guard.NonFinite | None = None  # why, the last time
+        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+
+    def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
+        """Keeps what happened and learns from the past. Means over the updates; {} where there was none.
+
+        Raises:
+            NonFinite: the first number that is not finite, unless such updates are left out.
+        """
+        c = self.config
+        self.memory.add(rollout)
+        happened = rollout.obs if bool(rollout.valid.all()) else rollout.obs[rollout.valid > 0]
+        if happened.numel():
+            self.policy.observe(happened)
+        if c.scale_rewards:
+            self.reward_scale(rollout.reward, c.gamma, rollout.lam, rollout.valid)
+        if self.lap is not None:
+            self.lap("targets")
+        if len(self.memory) < max(c.learning_starts, 1):
+            return {}
+        self.due += c.updates * int(rollout.valid.sum())
+        beta = c.priority_beta + (1 - c.priority_beta) * progress
+        seen = []
+        while self.due >= 1:
+            self.due -= 1
+            self.updates += 1
+            if (one := self._learn(self._batch(beta))) is not None:
+                seen.append(one)
+        if not seen:
+            return {}
+        names = ("critic_loss", "actor_loss", "q", "temperature", "critic_grad_norm", "actor_grad_norm")
+        return {name: sum(column) / len(seen) for name, column in zip(names, zip(*seen, strict=True), strict=True)}
+
+    def _batch(self, beta: float) -> tuple[Batch, Any]:
+        c, normalize = self.config, self.policy.normalizer
+        past = self.memory.sample(c.batch, self.generator, self.device, beta)
+        reward = self.reward_scale.scaled(past.reward) if c.scale_rewards else past.reward
+        noise = self.policy.head.noise((2, c.batch), self.generator).to(self.device)
+        x, next_x = normalize(past.obs), normalize(past.next_obs)
+        return Batch(x, past.latent, reward, past.discount, next_x, past.weight, *noise), past.index
+
+    def _learn(self, drawn_batch: tuple[Batch, Any]) -> tuple[float, ...] | None:
+        """One update; None where a number was not finite and such updates are left out."""
+        batch, index = drawn_batch
+        c, head, adams = self.config, self.policy.head, self.optimizers
+        own = (self.policy, self.critic, self.target.network)
+        policy, critic, target = own if self.fast is None else (self.fast.policy, self.fast.critic, self.fast.target)
+        alpha = self.log_alpha.value.detach().exp()
+        try:
+            y = critic_target(policy, target, batch, alpha)
+            q = critic(batch.x, head.coordinates(batch.latent))
+            of_critic = critic_loss(q, y, batch.weight)
+            critic_norm = descend(of_critic, self.optimizer, c.max_grad_norm)
+            action, log_prob = drawn(policy, batch.x, batch.noise)
+            value = critic(batch.x, action)
+            of_actor = actor_loss(log_prob, value, alpha)
+            actor_norm = descend(of_actor, adams["actor_adam"], c.max_grad_norm)
+            descend(temperature_loss(self.log_alpha.value, log_prob, self.target_entropy), adams["temperature_adam"])
+        except FloatingPointError:
+            self._refuse(batch)
+            return None
+        self.target.follow(c.tau)
+        if c.priority:
+            self.memory.prioritise(index, (q.detach() - y).abs().mean(0).cpu().numpy())
+        said = (of_critic, of_actor, value.detach().mean(), alpha, critic_norm, actor_norm)
+        return tuple(float(x.detach()) for x in said)
+
+    def _refuse(self, batch: Batch) -> None:
+        target, log_alpha = self.target.network, self.log_alpha.value
+
+        def between() -> dict[str, Tensor]:
+            y = critic_target(self.policy, target, batch, log_alpha.exp())
+            return {"log_prob": drawn(self.policy, batch.x, batch.noise)[1], "target": y}
+
+        guard.examine(
+            self,
+            batch._asdict(),
+            between,
+            lambda _: losses(self.policy, self.critic, target, log_alpha, batch, self.target_entropy),
+            update=self.updates,
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        kept = {"updates": self.updates, "due": self.due, "skipped": self.skipped}
+        return {**kept, "reward_scale": self.reward_scale.state()}
+
+    def load_numbers(self, numbers: dict[str, Any]) -> None:
+        self.updates, self.due, self.skipped = int(numbers["updates"]), float(numbers["due"]), int(numbers["skipped"])
+        self.reward_scale.load_state(numbers["reward_scale"])

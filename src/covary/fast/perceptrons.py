@@ -1,0 +1,175 @@
+"""Large perceptrons, each as one node of autograd's graph, in memory that is used again.
+
+PyTorch's products are as fast as a core can be; what they are surrounded by is not: a new tensor of 256 KB for every
+layer's output and slope costs more to map into memory than to compute. Densities and losses stay autograd's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from covary.fast.tables import Unknown, check_nobody_watches, check_unchanged, modules_of
+from covary.heads import GaussianHead
+from covary.nets import QValues
+from covary.policies import Density, Policy
+
+NARROW = 16  # columns of a product, up to which its transpose is several times as fast
+
+
+class Perceptron:
+    """Linear layers with ReLU or tanh between them.
+
+    Args:
+        modules: whose layers follow each other; their parameters are read where they are.
+
+    Raises:
+        Unknown: another kind of layer.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.layers: list[tuple[nn.Linear, type[nn.Module] | None]] = []
+        for part in (part for module in modules for part in modules_of(module) if type(part) is not nn.Identity):
+            check_unchanged(part)
+            if type(part) is nn.Linear and part.bias is not None and part.weight.dtype == torch.float32:
+                self.layers.append((part, None))
+            elif type(part) in (nn.ReLU, nn.Tanh) and self.layers and self.layers[-1][1] is None:
+                self.layers[-1] = self.layers[-1][0], type(part)
+            else:
+                raise Unknown(f"a layer of {type(part).__name__}")
+        if not self.layers or self.layers[-1][1] is not None:
+            raise Unknown("a network that does not end with a linear layer")
+        self.parameters = [p for layer, _ in self.layers for p in (layer.weight, layer.bias)]
+        learns = {p.requires_grad for p in self.parameters}
+        if len(learns) > 1 or len(set(map(id, self.parameters))) < len(self.parameters):
+            raise Unknown("a parameter that is frozen, or that two layers share")
+        self.gradients = [torch.zeros_like(p) for p in self.parameters] if learns == {True} else []
+        self.batch, self.version = 0, 0
+        self.made: list[Tensor] = []  # what each layer but the last gives, (B, width)
+        self.slopes: list[Tensor] = []  # and the loss's slope in it
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, inputs) -> (B, outputs). Where x has a gradient, that is all that goes back; else the parameters'."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            out: Tensor = _Pass.apply(self, x)
+            return out
+        if torch.is_grad_enabled() and self.gradients:
+            out = _Pass.apply(self, x, *self.parameters)
+            return out
+        return self.forward(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.version += 1
+        if len(x) != self.batch:
+            self.batch = len(x)
+            widths = [layer.out_features for layer, _ in self.layers[:-1]]
+            self.made, self.slopes = ([torch.empty(self.batch, w) for w in widths] for _ in range(2))
+        for (layer, activation), out in zip(self.layers, self.made, strict=False):
+            torch.addmm(layer.bias.detach(), x, layer.weight.detach().mT, out=out)
+            x = out.clamp_min_(0) if activation is nn.ReLU else out.tanh_() if activation is nn.Tanh else out
+        last = self.layers[-1][0]
+        return torch.addmm(last.bias.detach()[:, None], last.weight.detach(), x.mT).mT
+
+    def backward(self, x: Tensor, slope: Tensor, to_input: bool) -> tuple[Tensor | None, list[Tensor]]:
+        """The slope in x or, where that is not asked for, in the parameters."""
+        for k in reversed(range(len(self.layers))):
+            layer, before = self.layers[k][0], self.made[k - 1] if k else x
+            if not to_input:
+                _product(slope.mT, before, self.gradients[2 * k])
+                torch.sum(slope, 0, out=self.gradients[2 * k + 1])
+            if k:
+                slope = torch.mm(slope, layer.weight.detach(), out=self.slopes[k - 1])
+                if (activation := self.layers[k - 1][1]) is nn.ReLU:
+                    torch.ops.aten.threshold_backward.grad_input(slope, before, 0, grad_input=slope)
+                elif activation is nn.Tanh:
+                    torch.ops.aten.tanh_backward.grad_input(slope, before, grad_input=slope)
+        if not to_input:
+            return None, self.gradients
+        weight = self.layers[0][0].weight.detach()
+        return (torch.mm(weight.mT, slope.mT).mT if weight.shape[1] <= NARROW else slope @ weight), []
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """a b into out."""
+    if b.shape[1] <= NARROW < a.shape[0]:
+        out.copy_((b.mT @ a.mT).mT)
+    else:
+        torch.mm(a, b, out=out)
+
+
+class _Pass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, network: Perceptron, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.network, ctx.to_input = network, not parameters
+        out = network.forward(x)
+        ctx.version = network.version
+        ctx.save_for_backward(x)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        network: Perceptron = ctx.network
+        if network.version != ctx.version:
+            raise RuntimeError("this network was called again before its gradient was asked for")
+        to_x, gradients = network.backward(*ctx.saved_tensors, slopes[0], ctx.to_input)
+        return None, to_x, *gradients
+
+
+class FastPolicy:
+    """The density of a policy, from observations that are normalised."""
+
+    def __init__(self, policy: Policy) -> None:
+        if type(policy) is not Policy or type(policy.head) is not GaussianHead:
+            raise Unknown(f"a head of type {type(policy.head).__name__}")
+        for module in (policy, policy.normalizer, policy.head):
+            check_unchanged(module)
+        self.head = policy.head
+        self.network = Perceptron(policy.torso, policy.head.out)
+
+    def density(self, x: Tensor) -> Density:
+        return self.head.made_of(self.network(x))
+
+
+class FastValues:
+    """The values of actions, (B, O) and (B, A) -> (K, B)."""
+
+    def __init__(self, critic: QValues) -> None:
+        if type(critic) is not QValues or critic.torsos:
+            raise Unknown("a torso of one's own")
+        check_unchanged(critic)
+        self.networks = [Perceptron(value) for value in critic.values]
+
+    def __call__(self, x: Tensor, action: Tensor) -> Tensor:
+        inputs = torch.cat([x, action], -1)
+        return torch.cat([network(inputs) for network in self.networks], -1).mT
+
+
+class FastNetworks:
+    """What a learner from the past computes with, in place of its modules, whose parameters these read and whose
+    gradients they give.
+
+    Raises:
+        Unknown: something that is not done here.
+    """
+
+    gradient = None  # of kernels of its own: there are none
+
+    def __init__(self, learner: Any) -> None:
+        check_nobody_watches()
+        if learner.device.type != "cpu":
+            raise Unknown(f"on {learner.device.type}")
+        self.policy, self.critic = FastPolicy(learner.policy), FastValues(learner.critic)
+        self.target = FastValues(learner.target.network)
+        self.normalizer = learner.policy.normalizer
+        self.acting = FastPolicy(learner.policy)  # in memory of its own, for another batch
+
+    @torch.no_grad()
+    def act(self, obs: NDArray[np.float32], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As `covary.agent.Agent.sample`."""
+        density = self.acting.density(self.normalizer(torch.from_numpy(obs)))
+        latent = density.sample_latent(noise=torch.from_numpy(noise))
+        return latent.numpy(), density.to_action(latent).numpy()

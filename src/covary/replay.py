@@ -1,0 +1,276 @@
+"""A ring of what was lived through, from which algorithms that learn from the past draw.
+
+Every environment has its own lane, and each observation is kept once: where a step led is where the lane's next step
+starts, but at the end of an episode, whose last observation is kept aside. What the policy did is kept as the density's
+latent, from which the action, its coordinates for a critic and its log-probability follow without an inverse.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covary.errors import UsageError
+from covary.priorities import Priorities
+from covary.types import Rollout
+
+Arrays = dict[str, NDArray[Any]]
+PARTS = ("obs", "latent", "table")
+
+
+class Transitions(NamedTuple):
+    """B steps out of the past."""
+
+    obs: Tensor  # (B, O) raw
+    latent: Tensor  # (B, D) or (B,)
+    reward: Tensor  # (B,) as the environment gave it
+    discount: Tensor  # (B,)
+    next_obs: Tensor  # (B, O) the one the step really led to
+    weight: Tensor  # (B,) of importance, at most 1; 1 where all are drawn alike
+    index: NDArray[np.int64]  # (B,) where they lie, for `prioritise`
+
+
+class Replay:
+    """The latest transitions of N environments.
+
+    Args:
+        size: how many are kept, over all environments.
+        environments: N.
+        observation, latent: how many numbers each has; a latent of 0 is one choice.
+        folder: where a file takes what memory need not hold; it is gone when the process ends.
+        priority: alpha of prioritised replay, 0 for none (Schaul et al. 2016, arXiv:1511.05952, eq. 1).
+
+    Raises:
+        UsageError: more than the machine's memory, or the folder's disk, can hold.
+
+    Attributes:
+        nbytes: what it takes once it is full.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        environments: int,
+        observation: int,
+        latent: int,
+        *,
+        folder: str | None = None,
+        priority: float = 0.0,
+    ) -> None:
+        self.n, self.lanes = environments, max(size // environments, 1)
+        self.latent_shape = (latent,) if latent else ()
+        shapes = {
+            "obs": (self.lanes, environments, observation),
+            "latent": (self.lanes, environments, *self.latent_shape),
+            "table": (self.lanes, environments, 4),  # reward, discount, lam, valid
+        }
+        apart = 8 * self.lanes * environments  # where a last observation lies; and priorities
+        kept = sum(4 * int(np.prod(shape)) for shape in shapes.values())
+        self.nbytes = kept + apart + (16 * self.lanes * environments if priority else 0)
+        check_room(self.nbytes if folder is None else apart, kept, folder, size)
+        self._parts = {name: _room(shape, folder) for name, shape in shapes.items()}
+        self.obs, self.latent, self.table = (self._parts[name] for name in PARTS)
+        self._apart = np.zeros((self.lanes, environments), np.int64)  # 1 + the row of `_last`, or 0: the next step's
+        self._last = np.empty((16, observation), np.float32)  # observations that episodes ended on
+        self._free = list(range(len(self._last) - 1, -1, -1))  # its rows that nobody uses
+        self._led = np.empty((environments, observation), np.float32)  # where the newest steps led
+        self.count = 0  # vector steps so far
+        self.priorities = Priorities(self.lanes * environments, priority) if priority else None
+
+    def __len__(self) -> int:
+        """Transitions that are kept, those that never happened among them."""
+        return min(self.count, self.lanes) * self.n
+
+    # ---- what comes in
+
+    def add(self, rollout: Rollout) -> None:
+        """Takes in T steps of N environments."""
+        parts = (rollout.obs, rollout.latent, rollout.reward, rollout.discount, rollout.lam, rollout.valid)
+        obs, latent, *numbers = (part.cpu().numpy() for part in parts)
+        led = rollout.next_obs.cpu().numpy()
+        for t in range(len(obs)):
+            self._add(obs[t], latent[t], [x[t] for x in numbers], led[t])
+
+    def _add(self, obs: NDArray[Any], latent: NDArray[Any], numbers: list[NDArray[Any]], led: NDArray[Any]) -> None:
+        row, before = self.count % self.lanes, (self.count - 1) % self.lanes
+        if self.count >= self.lanes and self._apart[row].any():
+            self._forget(row)
+        if self.count:  # where the steps before led, unless that is where these start
+            for i in np.flatnonzero((self._led != obs).any(-1)).tolist():
+                self._apart[before, i] = 1 + self._keep(self._led[i])
+        self.obs[row], self.latent[row], self.table[row] = obs, latent, np.stack(numbers, -1)
+        self._led[:] = led
+        self.count += 1
+        if self.priorities is not None:
+            self.priorities.welcome(np.arange(row * self.n, (row + 1) * self.n), numbers[3] > 0)
+
+    def _forget(self, row: int) -> None:
+        for i in np.flatnonzero(self._apart[row]).tolist():
+            self._free.append(int(self._apart[row, i]) - 1)
+        self._apart[row] = 0
+
+    def _keep(self, obs: NDArray[np.float32]) -> int:
+        if not self._free:
+            old = len(self._last)
+            self._last = np.concatenate([self._last, np.empty_like(self._last)])
+            self._free = list(range(2 * old - 1, old - 1, -1))
+        row = self._free.pop()
+        self._last[row] = obs
+        return row
+
+    # ---- what goes out
+
+    def sample(self, batch: int, generator: torch.Generator, device: torch.device, beta: float = 0.0) -> Transitions:
+        """`batch` steps that happened, drawn with replacement: all alike, or by their priorities.
+
+        Args:
+            beta: how far the bias of priorities is corrected, 1 for wholly (Schaul 2016, sec. 3.4).
+        """
+        index, weight = self._drawn(batch, generator, beta)
+        rows, lanes = np.divmod(index, self.n)
+        led = self.obs[(rows + 1) % self.lanes, lanes]
+        newest = rows == (self.count - 1) % self.lanes
+        if newest.any():
+            led[newest] = self._led[lanes[newest]]
+        apart = self._apart[rows, lanes]
+        if (ended := apart > 0).any():
+            led[ended] = self._last[apart[ended] - 1]
+        table = self.table[rows, lanes]
+        parts = (self.obs[rows, lanes], self.latent[rows, lanes], table[:, 0], table[:, 1], led, weight)
+        return Transitions(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts), index)
+
+    def _drawn(
+        self, batch: int, generator: torch.Generator, beta: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Places (B,) of steps that happened, and the weight of each."""
+        if self.priorities is not None:
+            uniform = torch.rand(batch, generator=generator, dtype=torch.float64).numpy()
+            return self.priorities.draw(uniform, beta)
+        index: NDArray[np.int64] = torch.randint(len(self), (batch,), generator=generator).numpy()
+        while (missing := self.table.reshape(-1, 4)[index, 3] == 0).any():  # a few steps of a reset
+            again = torch.randint(len(self), (int(missing.sum()),), generator=generator)
+            index[missing] = again.numpy()
+        return index, np.ones(batch, np.float32)
+
+    def prioritise(self, index: NDArray[np.int64], td_error: NDArray[np.float32]) -> None:
+        """The sizes |delta| (B,) by which `index` (B,) will be drawn from now on; nothing where all are drawn alike."""
+        if self.priorities is not None:
+            self.priorities.assign(index, td_error)
+
+    # ---- what a checkpoint keeps
+
+    def state(self) -> Arrays:
+        """What it holds, from the oldest step to the newest."""
+        order = self._order()
+        apart = self._apart[order]
+        state = {f"replay.{name}": self._parts[name][order] for name in PARTS}
+        state |= {
+            "replay.cut": apart > 0,
+            "replay.last": self._last[apart[apart > 0] - 1],
+            "replay.led": self._led if self.count else self._led[:0],
+            "replay.count": np.array(self.count, np.int64),
+        }
+        if self.priorities is not None:
+            state["replay.priority"] = self.priorities.kept.reshape(self.lanes, self.n)[order]
+            state["replay.most"] = np.array(self.priorities.most)
+        return state
+
+    def _order(self) -> NDArray[np.int64]:
+        kept = min(self.count, self.lanes)
+        return (np.arange(kept) + self.count - kept) % self.lanes
+
+    def load_state(self, arrays: Arrays, fresh: NDArray[np.bool_]) -> None:
+        """Takes it over; the episodes of `fresh` environments (N,) could not be gone on with, and are cut there.
+
+        Raises:
+            KeyError, ValueError: arrays that are of another run.
+        """
+        self.count = int(arrays["replay.count"])
+        order = self._order()
+        kept, cut, last = len(order), arrays["replay.cut"], arrays["replay.last"]
+        for name, part in self._parts.items():
+            given = arrays[f"replay.{name}"]
+            if given.shape != (kept, *part.shape[1:]) or given.dtype != part.dtype:
+                raise ValueError(f"replay.{name} of {given.dtype} {given.shape}")
+            part[order] = given
+        if cut.shape != (kept, self.n) or cut.dtype != np.bool_ or last.shape != (int(cut.sum()), self._led.shape[1]):
+            raise ValueError(f"replay.cut of {cut.dtype} {cut.shape}, replay.last of {last.shape}")
+        if not kept:
+            return
+        if arrays["replay.led"].shape != self._led.shape:
+            raise ValueError(f"replay.led of {arrays['replay.led'].shape}")
+        self._led[:] = arrays["replay.led"]
+        self._apart[:], apart = 0, np.zeros((kept, self.n), np.int64)
+        self._last, self._free = np.concatenate([last, np.empty_like(self._last[:16])]), []
+        self._free = list(range(len(self._last) - 1, len(last) - 1, -1))
+        apart[cut] = 1 + np.arange(len(last))
+        self._apart[order] = apart
+        if not set(np.unique(self.table[order][..., 3]).tolist()) <= {0.0, 1.0}:
+            raise ValueError("steps that half happened")
+        self.table[order[-1], fresh, 2] = 0.0
+        if self.priorities is not None:
+            given = arrays["replay.priority"]
+            if given.shape != (kept, self.n) or given.dtype != np.float64:
+                raise ValueError(f"replay.priority of {given.dtype} {given.shape}")
+            self.priorities.kept.reshape(self.lanes, self.n)[order] = given
+            self.priorities.rebuild(float(arrays["replay.most"]))
+
+
+# ------------------------------------------------------------------------------------------------------ room
+
+
+def _room(shape: tuple[int, ...], folder: str | None) -> NDArray[np.float32]:
+    """Memory that is taken when it is first written to; or a file that nobody else sees."""
+    if folder is None:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.truncate(4 * int(np.prod(shape)))
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def check_room(memory: int, disk: int, folder: str | None, size: int) -> None:
+    """Raises UsageError where the machine has less memory than `memory`, or the folder's disk less room than `disk`,
+    both in bytes."""
+    import shutil
+
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise UsageError("replay_folder is a folder that is there.", given=folder, fix="make it, or name another")
+        if (room := shutil.disk_usage(folder).free) < disk:
+            raise UsageError(
+                "The replay must fit on its disk.",
+                given=f"{size:,} transitions take {in_words(disk)}; {folder} has {in_words(room)}",
+                fix=f"replay_size {int(0.8 * size * room / disk):,} or less",
+            )
+    if (room := _memory()) < memory:
+        raise UsageError(
+            "The replay must fit into memory.",
+            given=f"{size:,} transitions take {in_words(memory)}; this machine has {in_words(room)}",
+            fix=f"replay_size {int(0.5 * size * room / memory):,} or less, or replay_folder, which keeps it in a file",
+        )
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has, or that this process may take."""
+    import os
+
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**62
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such limit
+        return whole
+
+
+def in_words(size: float) -> str:
+    """Bytes, for people."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
