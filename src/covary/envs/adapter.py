@@ -264,10 +264,11 @@ class Adapter:
         spoiled: list[int] = []
         if not (np.isfinite(next_obs).all() and np.isfinite(table[REWARD]).all()):
             spoiled = self._leave_out(Step(table, next_obs, obs, {}))
-            anew = {i: Place(int(t.seeds[i]), np.zeros(0), None) for i in spoiled if not ended[i]}
-            for i, each in workers.rebuild(anew).items():
-                t.first[i] = each.obs
             ended[spoiled] = True
+            # those whose episode ended by itself as well: a process that is lost here takes their new one with it
+            anew = {i: Place(int(t.seeds[i]), np.zeros(0), None) for i in np.flatnonzero(ended).tolist()}
+            for i, each in self.rebuild(workers, anew, next_obs, action).items():
+                t.first[i] = each.obs
         if ended.any():
             obs, self.started = next_obs.copy(), self.started.copy()
             where = self._over = np.flatnonzero(ended)
@@ -310,23 +311,62 @@ class Adapter:
             if not self.restart_workers:
                 raise
             numbers = [i for share in lost.shares for i in workers.shares[share]] if lost.stepping else []
-            for i, each in workers.start_again(lost, {i: self.place(i) for i in numbers}).items():
-                if trouble := self.trouble(i, each, self._shown[i]):
-                    raise EnvironmentFault(
-                        "Environments of a process that is started again must be where they were.",
-                        given=f"environment {i}: {trouble}",
-                        cause="it is not decided by its seed and its actions",
-                        fix="go on from the last checkpoint with --resume, where it will start a new episode",
-                    ) from lost
+            self._replace(workers, lost, {i: self.place(i) for i in numbers}, {i: self._shown[i] for i in numbers})
             workers.again(lost)
-            given = str(lost).split("given: ")[1].splitlines()[0]
-            self.say(f"{given}; another took its place, and its environments are where they were")
 
-    def place(self, i: int) -> Place:
-        """Where environment i stands in its episode, as far as its actions tell."""
-        actions = self.history.of(i)
-        decoded = actions if actions is None or not len(actions) else self.decode(actions)
-        return Place(self.seed_of(i, int(self.started[i]) - 1), decoded, None)
+    def rebuild(
+        self, workers: Workers, places: dict[int, Place], shown: NDArray[np.float32], *latest: NDArray[Any]
+    ) -> dict[int, Rebuilt]:
+        """Puts environments at these places; what each showed, by number. Where a process is lost meanwhile and another
+        shall follow it, that one puts the others of its environments where they were as well.
+
+        shown: (N, O) what the environments showed last. latest: the action that led there, where the history has not
+            got it yet.
+        """
+
+        def instead(lost: WorkerLost) -> dict[int, Rebuilt]:
+            if not self.restart_workers:
+                raise lost
+            numbers = [i for share in lost.shares for i in workers.shares[share]]
+            others = {i: self.place(i, *latest) for i in numbers if i not in places}
+            every = {i: places[i] for i in numbers if i in places} | others
+            return self._replace(workers, lost, every, {i: shown[i] for i in others})
+
+        return workers.rebuild(places, instead)
+
+    def _replace(
+        self, workers: Workers, lost: WorkerLost, places: dict[int, Place], shown: dict[int, NDArray[np.float32]]
+    ) -> dict[int, Rebuilt]:
+        """Another process for each that was lost, its environments put at these places; what each showed.
+
+        shown: (O,) what those showed last that must be where they were.
+        """
+        rebuilt = workers.start_again(lost, places)
+        for i, obs in shown.items():
+            if trouble := self.trouble(i, rebuilt[i], obs):
+                start = (
+                    "its seed and its actions" if places[i].state is None else "its state_dict and its actions since"
+                )
+                kept = f"{History.STEPS:,} steps of an episode are kept, and {History.BYTES >> 20} MB of all"
+                raise EnvironmentFault(
+                    "Environments of a process that is started again must be where they were.",
+                    given=f"environment {i}: {trouble}",
+                    cause=kept if places[i].actions is None else f"it is not decided by {start}",
+                    fix="--resume, from the last checkpoint; one without state_dict starts a new episode there",
+                ) from lost
+        where = ", and its environments are where they were" if shown else ""
+        self.say(f"{lost.who}; another took its place{where}")
+        return rebuilt
+
+    def place(self, i: int, *latest: NDArray[Any]) -> Place:
+        """Where environment i stands in its episode, as far as its actions tell: those of the history, and these."""
+        seed, actions = self.seed_of(i, int(self.started[i]) - 1), self.history.since(i)
+        if actions is None:
+            return Place(seed, None, None)
+        if latest:
+            actions = np.array([*actions, *(action[i] for action in latest)])
+        decoded = self.decode(actions) if len(actions) else actions
+        return Place(seed, decoded, *self.history.taken_up.get(i, (None, 0.0)))
 
     def trouble(self, i: int, each: Rebuilt, obs: NDArray[np.float32], ret: float | None = None) -> str:
         """Why environment i, rebuilt, is not where it showed obs (O,) and had collected this return; empty if it is."""
