@@ -17,12 +17,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from covary.envs.faults import EnvironmentFault, NonFiniteStep
-from covary.envs.rebuilding import History, Place, Rebuilt
+from covary.envs import replacing
+from covary.envs.faults import EnvironmentFault, NonFiniteStep, not_finite
+from covary.envs.rebuilding import History, Place
 from covary.envs.spaces import Decoder, Encoder
 from covary.envs.vectors import InProcess
-from covary.envs.workers import WorkerLost, Workers
-from covary.errors import UsageError
+from covary.envs.workers import Workers
 
 REWARD, DISCOUNT, LAM, VALID, SPARE = range(5)
 
@@ -160,7 +160,7 @@ class Adapter:
         if self.workers is not None:
             t = self.workers.table
             t.seeds[:] = seeds
-            self._despite_losses(self.workers, self.workers.reset_all)
+            replacing.despite_losses(self, self.workers, self.workers.reset_all)
             t.seeds[:] = [self.seed_of(i, int(self.started[i])) for i in range(self.n)]  # of the episodes after these
             self._shown = self._checked(self.encode(t.first), "observation", "reset")
             return self._shown
@@ -252,7 +252,7 @@ class Adapter:
         """The same over several processes."""
         t = workers.table
         t.actions[:] = self.decode(action)
-        self._despite_losses(workers, workers.step_all)
+        replacing.despite_losses(self, workers, workers.step_all)
         next_obs = obs = self.encode(t.obs)
         table = self.usual.copy()
         table[REWARD] = t.reward
@@ -267,7 +267,7 @@ class Adapter:
             ended[spoiled] = True
             # those whose episode ended by itself as well: a process that is lost here takes their new one with it
             anew = {i: Place(int(t.seeds[i]), np.zeros(0), None) for i in np.flatnonzero(ended).tolist()}
-            for i, each in self.rebuild(workers, anew, next_obs, action).items():
+            for i, each in replacing.rebuild(self, workers, anew, next_obs, action).items():
                 t.first[i] = each.obs
         if ended.any():
             obs, self.started = next_obs.copy(), self.started.copy()
@@ -301,83 +301,6 @@ class Adapter:
         for i in spoiled:
             self._return[i], self._length[i] = 0.0, 0
         return spoiled
-
-    def _despite_losses(self, workers: Workers, do: Callable[[], None]) -> None:
-        """Where a process ends meanwhile and another shall follow it, that one puts its environments where they were
-        and does what was to be done."""
-        try:
-            do()
-        except WorkerLost as lost:
-            if not self.restart_workers:
-                raise
-            numbers = [i for share in lost.shares for i in workers.shares[share]] if lost.stepping else []
-            self._replace(workers, lost, {i: self.place(i) for i in numbers}, {i: self._shown[i] for i in numbers})
-            workers.again(lost)
-
-    def rebuild(
-        self, workers: Workers, places: dict[int, Place], shown: NDArray[np.float32], *latest: NDArray[Any]
-    ) -> dict[int, Rebuilt]:
-        """Puts environments at these places; what each showed, by number. Where a process is lost meanwhile and another
-        shall follow it, that one puts the others of its environments where they were as well.
-
-        shown: (N, O) what the environments showed last. latest: the action that led there, where the history has not
-            got it yet.
-        """
-
-        def instead(lost: WorkerLost) -> dict[int, Rebuilt]:
-            if not self.restart_workers:
-                raise lost
-            numbers = [i for share in lost.shares for i in workers.shares[share]]
-            others = {i: self.place(i, *latest) for i in numbers if i not in places}
-            every = {i: places[i] for i in numbers if i in places} | others
-            return self._replace(workers, lost, every, {i: shown[i] for i in others})
-
-        return workers.rebuild(places, instead)
-
-    def _replace(
-        self, workers: Workers, lost: WorkerLost, places: dict[int, Place], shown: dict[int, NDArray[np.float32]]
-    ) -> dict[int, Rebuilt]:
-        """Another process for each that was lost, its environments put at these places; what each showed.
-
-        shown: (O,) what those showed last that must be where they were.
-        """
-        rebuilt = workers.start_again(lost, places)
-        for i, obs in shown.items():
-            if trouble := self.trouble(i, rebuilt[i], obs):
-                start = (
-                    "its seed and its actions" if places[i].state is None else "its state_dict and its actions since"
-                )
-                kept = f"{History.STEPS:,} steps of an episode are kept, and {History.BYTES >> 20} MB of all"
-                raise EnvironmentFault(
-                    "Environments of a process that is started again must be where they were.",
-                    given=f"environment {i}: {trouble}",
-                    cause=kept if places[i].actions is None else f"it is not decided by {start}",
-                    fix="--resume, from the last checkpoint; one without state_dict starts a new episode there",
-                ) from lost
-        where = ", and its environments are where they were" if shown else ""
-        self.say(f"{lost.who}; another took its place{where}")
-        return rebuilt
-
-    def place(self, i: int, *latest: NDArray[Any]) -> Place:
-        """Where environment i stands in its episode, as far as its actions tell: those of the history, and these."""
-        seed, actions = self.seed_of(i, int(self.started[i]) - 1), self.history.since(i)
-        if actions is None:
-            return Place(seed, None, None)
-        if latest:
-            actions = np.array([*actions, *(action[i] for action in latest)])
-        decoded = self.decode(actions) if len(actions) else actions
-        return Place(seed, decoded, *self.history.taken_up.get(i, (None, 0.0)))
-
-    def trouble(self, i: int, each: Rebuilt, obs: NDArray[np.float32], ret: float | None = None) -> str:
-        """Why environment i, rebuilt, is not where it showed obs (O,) and had collected this return; empty if it is."""
-        if each.trouble or each.obs is None:
-            return each.trouble
-        shown = self.encode(np.asarray(each.obs)[None])[0]
-        if not np.array_equal(shown, obs):
-            k = int(np.flatnonzero(shown != obs)[0])
-            return f"replayed, it shows {shown[k]:.7g} in observation[{k}] and not {obs[k]:.7g}"
-        wanted = self._return[i] if ret is None else ret
-        return "" if each.ret == wanted else f"replayed, its return so far is {each.ret:.7g} and not {wanted:.7g}"
 
     def complain(self, step: Step) -> None:
         """Says which number of a step is not finite, if any."""
@@ -468,24 +391,7 @@ class Adapter:
         """x, whose rows are of these environments (all of them when left out), if it is finite."""
         if np.isfinite(x).all():
             return x
-        if call == "step" and not np.isfinite(self.action).all():
-            raise UsageError(
-                "A policy's actions must be finite.",
-                given=f"{self.action[~np.isfinite(self.action)][0]} as an action in step {self.steps}",
-                cause="a learning rate that is too high, or rewards of a very large scale",
-                fix="a learning rate ten times lower; the checkpoints before this step are good",
-            )
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        entry = f"[{where[1]}]" if len(where) > 1 else ""
-        number = where[0] if environments is None else int(environments[where[0]])
-        raise NonFiniteStep(
-            f"An environment gives finite numbers as {field}.",
-            given=f"{x[where]} in {field}{entry} of environment {number}, {call} {self.steps}",
-            cause="a division by zero or an unstable simulation in the environment's own code",
-            fix="`covary check-env` on this environment; end the episode before it diverges",
-            where={"kind": field, "environment": number, "call": call, "vector_step": self.steps},
-            batch={"action": np.array(self.action), field: np.array(x)},
-        )
+        raise not_finite(x, field, call, environments, self.action, self.steps)
 
     def close(self) -> None:
         self.venv.close()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from covary.envs import replacing
 from covary.envs.adapter import Adapter
 from covary.envs.batches import GuardedVector
 from covary.envs.rebuilding import (
@@ -107,7 +108,7 @@ def resume(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> Resumed:
         adapter.history.lost[:] = True
         line = "this vector environment resets itself and has no state_dict: its episodes start anew"
         return Resumed(adapter.reset(), np.ones(adapter.n, bool), [line])
-    trouble = [adapter.trouble(i, each, obs[i], float(returns[i])) for i, each in enumerate(rebuilt)]
+    trouble = [replacing.trouble(adapter, i, each, obs[i], float(returns[i])) for i, each in enumerate(rebuilt)]
     fresh = np.array([bool(text) for text in trouble])
     for i in range(adapter.n):
         adapter._return[i], adapter._length[i] = float(returns[i]), int(lengths[i])
@@ -125,7 +126,7 @@ def _start_anew(adapter: Adapter, which: NDArray[np.intp], obs: NDArray[np.float
     """A new episode in these environments. obs: (N, O) where the others stand; returns (len(which), O)."""
     places = {int(i): Place(adapter.seed_of(int(i), int(adapter.started[i])), np.zeros(0), None) for i in which}
     if adapter.workers is not None:
-        shown = adapter.rebuild(adapter.workers, places, obs)
+        shown = replacing.rebuild(adapter, adapter.workers, places, obs)
         first = np.stack([np.asarray(shown[i].obs) for i in places])
     elif adapter.envs is not None:
         first = np.stack([np.asarray(rebuild(adapter.native.envs[i], place).obs) for i, place in places.items()])
@@ -171,7 +172,7 @@ def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any], returns: li
         return None
     places = _places(adapter, arrays, meta, returns)
     if adapter.workers is not None:
-        by_number = adapter.rebuild(adapter.workers, dict(enumerate(places)), arrays["envs.obs"])
+        by_number = replacing.rebuild(adapter, adapter.workers, dict(enumerate(places)), arrays["envs.obs"])
         rebuilt = [by_number[i] for i in range(adapter.n)]
     elif adapter.envs is not None:
         rebuilt = [rebuild(env, place) for env, place in zip(adapter.native.envs, places, strict=True)]
