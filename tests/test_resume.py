@@ -123,6 +123,8 @@ def limited(made=Drift):
 
 ROLLOUTS = {"algo": "ppo", "n_envs": 3, "horizon": 16, "minibatch": 12, "epochs": 2, "steps": 48 * 9}
 ONLINE = {"algo": "actor_critic", "steps": 320, "n_envs": 2}
+PAST = {"algo": "sac", "n_envs": 2, "batch": 16, "learning_starts": 40, "replay_size": 200, "steps": 320}
+PRIORITISED = PAST | {"priority": 0.6, "horizon": 3, "updates": 0.7}
 SYNC, ASYNC = {"vectorization": "sync"}, {"vectorization": "async"}
 GENERAL = {"fast": False}
 ENVIRONMENTS = {
@@ -177,8 +179,18 @@ def assert_same(out, other):
     assert lines == its_lines
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+ALGORITHMS = {"ppo": ROLLOUTS, "actor_critic": ONLINE, "sac": PAST, "sac, prioritised": PRIORITISED}
+OF_CHOICES = ("ppo", "actor_critic")
+EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
+EVERYWHERE = [
+    pytest.param(algo, name, id=f"{label}-{name}")
+    for label, algo in ALGORITHMS.items()
+    for name in ENVIRONMENTS
+    if (label in OF_CHOICES or "choices" not in name) and (label != "sac, prioritised" or name in ("drift", "full"))
+]
+
+
+@pytest.mark.parametrize(("algo", "name"), EVERYWHERE)
 def test_a_stopped_run_ends_in_the_same_bits(algo, name, tmp_path):
     """Stopped again and again, in the middle of rollouts and episodes."""
     make, options = ENVIRONMENTS[name]
@@ -222,7 +234,7 @@ class StopsAfter:
 
 
 @pytest.mark.parametrize("name", ["drift", "processes", "general", "described"])
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EVERY
 def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
     """kill -9 between two checkpoints, twice."""
     make, options = ENVIRONMENTS[name]
@@ -288,7 +300,7 @@ def test_tensors_that_describe_themselves_go_on_in_the_same_bits(tmp_path):
     ("options", "first"),
     [
         *[(ROLLOUTS | {"anneal": False}, first) for first in (200, 96, 30)],
-        *[(ONLINE, 123), (ONLINE | GENERAL, 77)],
+        *[(ONLINE, 123), (ONLINE | GENERAL, 77), (PAST, 101), (PAST, 30), (PAST | GENERAL, 60)],
     ],
 )
 def test_an_extended_run_is_the_longer_run(options, first, tmp_path):
@@ -300,7 +312,7 @@ def test_an_extended_run_is_the_longer_run(options, first, tmp_path):
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EVERY
 def test_sync_and_async_end_in_the_same_bits(algo, tmp_path):
     for options in (SYNC, ASYNC):
         train(Drift, tmp_path / options["vectorization"], algo | options)
@@ -349,7 +361,7 @@ def test_evaluations_are_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EVERY
 def test_an_environment_that_is_not_decided_by_its_seed_is_named(algo, vectorization, tmp_path, capsys):
     options = algo | {"vectorization": vectorization}
     with pytest.raises(SystemExit):

@@ -127,7 +127,8 @@ class GaussianHead(nn.Module):
         d = geometry.dim
         self.geometry, self.config = geometry, config
         self.full = config.covariance == "full"
-        learned = config.covariance != "fixed"
+        self.fixed = config.covariance == "fixed"
+        learned = not self.fixed
         self.couplings = d * (d - 1) // 2 if self.full else 0
         if self.full:
             geometry.check_full()

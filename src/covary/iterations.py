@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -194,7 +194,7 @@ class Iterations:
         self.tables[t - 1, LAM, fresh] = 0.0
 
 
-def add(losses: Losses, sums: Losses) -> None:
+def add(losses: Mapping[str, Any], sums: Losses) -> None:
     """Adds each of the losses to its sum."""
     for name, value in losses.items():
         sums[name] = sums[name] + value if name in sums else value

@@ -139,6 +139,8 @@ class _Loop:
     def begin(self, snapshot_taken: tuple[Any, dict[str, Any]] | None) -> None:
         """Starts the episodes, or goes on with those of a checkpoint."""
         agent, adapter = self.agent, self.adapter
+        if agent.learner.memory is not None:
+            self.progress.say(agent.learner.memory.open())
         if snapshot_taken is not None and "run" in snapshot_taken[1]:
             snapshot.put_back(*snapshot_taken, agent, adapter, self.iterate, self.report, self.progress.say)
             self.next_eval = _next(self.report.step, self.options.eval_every)

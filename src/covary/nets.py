@@ -136,7 +136,7 @@ class QValues(nn.Module):
         super().__init__()
         self.observation = observation
         features = observation if torso is None else width_of(torso, observation)
-        self.torsos = nn.ModuleList(copy.deepcopy(torso) for _ in range(number if torso is not None else 0))
+        self.torsos = nn.ModuleList() if torso is None else nn.ModuleList(copy.deepcopy(torso) for _ in range(number))
         bodies = [mlp(features + coordinates, hidden, activation) for _ in range(number)]
         last = hidden[-1] if hidden else features + coordinates
         self.values = nn.ModuleList(nn.Sequential(*body, linear(last, 1, 1.0)) for body in bodies)

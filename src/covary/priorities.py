@@ -67,6 +67,7 @@ class Priorities:
         """Sums anew. Raises ValueError where what is kept is below 0, or beyond the largest so far."""
         if not 0 < most < np.inf or not ((self.kept >= 0) & (self.kept <= most)).all():
             raise ValueError("priorities that are none")
+        self.most = most
         level = self.leaves // 2
         while level:
             nodes = np.arange(level, 2 * level)

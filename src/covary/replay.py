@@ -33,7 +33,7 @@ class Transitions(NamedTuple):
     discount: Tensor  # (B,)
     next_obs: Tensor  # (B, O) the one the step really led to
     weight: Tensor  # (B,) of importance, at most 1; 1 where all are drawn alike
-    index: NDArray[np.int64]  # (B,) where they lie, for `prioritise`
+    places: NDArray[np.int64]  # (B,) where they lie, for `prioritise`
 
 
 class Replay:
@@ -46,12 +46,15 @@ class Replay:
         folder: where a file takes what memory need not hold; it is gone when the process ends.
         priority: alpha of prioritised replay, 0 for none (Schaul et al. 2016, arXiv:1511.05952, eq. 1).
 
-    Raises:
-        UsageError: more than the machine's memory, or the folder's disk, can hold.
+    It takes no memory before `open` is called.
 
     Attributes:
         nbytes: what it takes once it is full.
     """
+
+    obs: NDArray[np.float32]  # (lanes, N, O)
+    latent: NDArray[np.float32]  # (lanes, N, D)
+    table: NDArray[np.float32]  # (lanes, N, 4) reward, discount, lam, valid
 
     def __init__(
         self,
@@ -63,25 +66,36 @@ class Replay:
         folder: str | None = None,
         priority: float = 0.0,
     ) -> None:
-        self.n, self.lanes = environments, max(size // environments, 1)
-        self.latent_shape = (latent,) if latent else ()
-        shapes = {
+        self.n, self.lanes, self.folder, self.alpha = environments, max(size // environments, 1), folder, priority
+        self._shapes = {
             "obs": (self.lanes, environments, observation),
-            "latent": (self.lanes, environments, *self.latent_shape),
-            "table": (self.lanes, environments, 4),  # reward, discount, lam, valid
+            "latent": (self.lanes, environments, *((latent,) if latent else ())),
+            "table": (self.lanes, environments, 4),
         }
-        apart = 8 * self.lanes * environments  # where a last observation lies; and priorities
-        kept = sum(4 * int(np.prod(shape)) for shape in shapes.values())
-        self.nbytes = kept + apart + (16 * self.lanes * environments if priority else 0)
-        check_room(self.nbytes if folder is None else apart, kept, folder, size)
-        self._parts = {name: _room(shape, folder) for name, shape in shapes.items()}
+        self._large = sum(4 * int(np.prod(shape)) for shape in self._shapes.values())
+        self._small = (24 if priority else 8) * self.lanes * environments
+        self.nbytes = self._large + self._small
+        self.count = 0  # vector steps so far
+        self.priorities: Priorities | None = None
+        self._parts: Arrays = {}
+
+    def open(self) -> str:
+        """Takes its memory, or its file. Says what it will hold, for the log.
+
+        Raises:
+            UsageError: more than the machine's memory, or the folder's disk, can hold.
+        """
+        size, (observation,) = self.lanes * self.n, self._shapes["obs"][2:]
+        check_room(self.nbytes if self.folder is None else self._small, self._large, self.folder, size)
+        self._parts = {name: _room(shape, self.folder) for name, shape in self._shapes.items()}
         self.obs, self.latent, self.table = (self._parts[name] for name in PARTS)
-        self._apart = np.zeros((self.lanes, environments), np.int64)  # 1 + the row of `_last`, or 0: the next step's
+        self._apart = np.zeros((self.lanes, self.n), np.int64)  # 1 + the row of `_last`, or 0: the next step's
         self._last = np.empty((16, observation), np.float32)  # observations that episodes ended on
         self._free = list(range(len(self._last) - 1, -1, -1))  # its rows that nobody uses
-        self._led = np.empty((environments, observation), np.float32)  # where the newest steps led
-        self.count = 0  # vector steps so far
-        self.priorities = Priorities(self.lanes * environments, priority) if priority else None
+        self._led = np.empty((self.n, observation), np.float32)  # where the newest steps led
+        self.priorities = Priorities(size, self.alpha) if self.alpha else None
+        where = "memory" if self.folder is None else f"a file in {self.folder}"
+        return f"replay of {size:,} transitions: {in_words(self.nbytes)} of {where} once it is full"
 
     def __len__(self) -> int:
         """Transitions that are kept, those that never happened among them."""
@@ -91,6 +105,8 @@ class Replay:
 
     def add(self, rollout: Rollout) -> None:
         """Takes in T steps of N environments."""
+        if not self._parts:
+            self.open()
         parts = (rollout.obs, rollout.latent, rollout.reward, rollout.discount, rollout.lam, rollout.valid)
         obs, latent, *numbers = (part.cpu().numpy() for part in parts)
         led = rollout.next_obs.cpu().numpy()
@@ -143,7 +159,10 @@ class Replay:
             led[ended] = self._last[apart[ended] - 1]
         table = self.table[rows, lanes]
         parts = (self.obs[rows, lanes], self.latent[rows, lanes], table[:, 0], table[:, 1], led, weight)
-        return Transitions(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts), index)
+        obs, latent, reward, discount, next_obs, weights = (
+            torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts
+        )
+        return Transitions(obs, latent, reward, discount, next_obs, weights, index)
 
     def _drawn(
         self, batch: int, generator: torch.Generator, beta: float
@@ -167,9 +186,11 @@ class Replay:
 
     def state(self) -> Arrays:
         """What it holds, from the oldest step to the newest."""
+        if not self._parts:
+            self.open()
         order = self._order()
         apart = self._apart[order]
-        state = {f"replay.{name}": self._parts[name][order] for name in PARTS}
+        state: Arrays = {f"replay.{name}": self._parts[name][order] for name in PARTS}
         state |= {
             "replay.cut": apart > 0,
             "replay.last": self._last[apart[apart > 0] - 1],
@@ -191,6 +212,8 @@ class Replay:
         Raises:
             KeyError, ValueError: arrays that are of another run.
         """
+        if not self._parts:
+            self.open()
         self.count = int(arrays["replay.count"])
         order = self._order()
         kept, cut, last = len(order), arrays["replay.cut"], arrays["replay.last"]

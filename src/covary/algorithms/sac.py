@@ -168,7 +168,7 @@ def drawn(policy: Densities, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def losses(
-    policy: Policy, critic: QValues, target: QValues, log_alpha: Tensor, batch: Batch, target_entropy: float
+    policy: Policy, critic: Values, target: Values, log_alpha: Tensor, batch: Batch, target_entropy: float
 ) -> Losses:
     """The three terms at once, as a look at them needs it; an update computes one after the other."""
     alpha = log_alpha.detach().exp()
@@ -203,7 +203,7 @@ def check(policy: Policy, config: Config) -> None:
             given=f"policy.bounds clip in dimensions {clipped}",
             fix="policy.bounds squash; or --algo ppo, which scores such a density exactly",
         )
-    if policy.head.config.covariance == "fixed":
+    if policy.head.fixed:
         raise UsageError(
             "sac learns the covariance, by which it reaches its entropy.",
             given="policy.covariance fixed",
@@ -242,13 +242,12 @@ class Learner:
             "target": self.target.network,
             "temperature": self.log_alpha,
         }
-        geometry = policy.head.geometry
+        geometry: Any = policy.head.geometry
         self.target_entropy = usual_entropy(geometry) if config.target_entropy is None else config.target_entropy
-        inputs = critic.observation
         self.memory = Replay(
             config.replay_size,
             config.n_envs,
-            inputs,
+            critic.observation,
             geometry.dim,
             folder=config.replay_folder,
             priority=config.priority,
@@ -299,7 +298,7 @@ class Learner:
         reward = self.reward_scale.scaled(past.reward) if c.scale_rewards else past.reward
         noise = self.policy.head.noise((2, c.batch), self.generator).to(self.device)
         x, next_x = normalize(past.obs), normalize(past.next_obs)
-        return Batch(x, past.latent, reward, past.discount, next_x, past.weight, *noise), past.index
+        return Batch(x, past.latent, reward, past.discount, next_x, past.weight, *noise), past.places
 
     def _learn(self, drawn_batch: tuple[Batch, Any]) -> tuple[float, ...] | None:
         """One update; None where a number was not finite and such updates are left out."""

@@ -115,7 +115,8 @@ class _Pass(torch.autograd.Function):
         network: Perceptron = ctx.network
         if network.version != ctx.version:
             raise RuntimeError("this network was called again before its gradient was asked for")
-        to_x, gradients = network.backward(*ctx.saved_tensors, slopes[0], ctx.to_input)
+        (x,) = ctx.saved_tensors
+        to_x, gradients = network.backward(x, slopes[0], ctx.to_input)
         return None, to_x, *gradients
 
 
