@@ -40,6 +40,13 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "actor_critic, general path, evaluated": ("Pendulum-v1", ONLINE | GENERAL | EVALUATED | {"steps": 2100}),
     "actor_critic, full covariance": (HELIOSTAT, ONLINE | FULL | EVALUATED),
 }
+PAST = {"algo": "sac", "batch": 32, "learning_starts": 200, "replay_size": 700, "steps": 1500, "save_every": 250}
+SMALL = {"policy": {"hidden": (32, 32)}, "critic": {"hidden": (32, 32)}}
+WORKLOADS |= {
+    "sac": ("Pendulum-v1", PAST | SMALL | SYNC),
+    "sac, prioritised, processes": ("Pendulum-v1", PAST | SMALL | ASYNC | {"n_envs": 2, "priority": 0.6}),
+    "sac, full covariance, evaluated": (HELIOSTAT, PAST | FULL | EVALUATED),
+}
 BIPED = ("BipedalWalker-v3", ROLLOUTS | ASYNC | EVALUATED | {"steps": 12000})
 
 
