@@ -148,6 +148,10 @@ class QValues(nn.Module):
             inputs = [torch.cat([x, action], -1)] * len(self.values)
         return torch.cat([value(z) for value, z in zip(self.values, inputs, strict=True)], -1).mT
 
+    def smallest(self, x: Tensor, action: Tensor) -> Tensor:
+        """(B,) of the K values."""
+        return self(x, action).amin(0)
+
 
 class RunningNorm(nn.Module):
     """Standardises by the mean and variance of all that it was shown, then clips to +-10.

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LOOK_EVERY = 16
 """Steps of an online learner between two looks at its parameters: one that is not finite shows in a loss or a gradient
@@ -49,8 +52,20 @@ class Adam:
         self.settings = np.array([0.0, 1.0, *betas, eps])  # what kernels read: a bound on norms, share * scale, these
         self.first, self.second = torch.zeros_like(self.vector), torch.zeros_like(self.vector)
         self.gradient, self.root = torch.zeros_like(self.vector), torch.zeros_like(self.vector)  # room for a step
+        self.views = [
+            part.view_as(p)
+            for p, part in zip(self.parameters, self.gradient.split([p.numel() for p in self.parameters]), strict=True)
+        ]
+        self.kernel: Callable[..., bool] | None = None  # `covary.fast.descent.descend`, in place of what stands here
+        self._memory: tuple[Any, ...] | None = None
         self.rates = [float(lr)] * len(modules) if isinstance(lr, int | float) else [float(rate) for rate in lr]
         self.rate = torch.cat([self.vector.new_full((n,), r) for n, r in zip(self.segments, self.rates, strict=True)])
+
+    @property
+    def memory(self) -> tuple[Any, ...]:
+        """What a kernel works on: parameters, gradient, first, second, segments."""
+        vectors = (self.vector, self.gradient, self.first, self.second)
+        return *(x.numpy() for x in vectors), np.array(self.segments)
 
     @property
     def steps(self) -> int:
@@ -97,6 +112,29 @@ class Adam:
             mine.copy_(kept)
         self.taken[0] = copy[3]
 
+    def _gathered(self, gradients: Sequence[Tensor]) -> Tensor:
+        """In one vector, where some of them may lie already."""
+        if self.kernel is None:
+            return torch.cat([g.reshape(-1) for g in gradients], out=self.gradient)
+        for mine, g in zip(self.views, gradients, strict=True):
+            if g.data_ptr() != mine.data_ptr():
+                mine.copy_(g)
+        return self.gradient
+
+    def step_in_place(self, max_norm: float) -> Tensor:
+        """`step` along what stands in `gradient`, by the kernel."""
+        assert self.kernel is not None
+        return self._by_kernel(self.kernel, max_norm)
+
+    def _by_kernel(self, kernel: Callable[..., bool], max_norm: float) -> Tensor:
+        self.settings[0] = max_norm
+        if self._memory is None:
+            self._memory = (*self.memory, np.array(self.rates), self.settings, self.taken)
+        norms = np.zeros(len(self.segments))
+        if not kernel(*self._memory, norms):
+            raise FloatingPointError(f"norms of gradients {norms.tolist()}")
+        return torch.from_numpy(norms)
+
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], max_norm: float, *, look: bool = True) -> Tensor:
         """One step along these gradients, each module's clipped to `max_norm`. Returns the norms, (modules,).
@@ -107,7 +145,9 @@ class Adam:
         Raises:
             FloatingPointError: a norm that is not finite; nothing was changed.
         """
-        grad = torch.cat([g.reshape(-1) for g in gradients], out=self.gradient)
+        grad = self._gathered(gradients)
+        if self.kernel is not None:
+            return self._by_kernel(self.kernel, max_norm)
         parts = grad.split(self.segments)
         norms = torch.stack([torch.linalg.vector_norm(part) for part in parts])
         if look and not math.isfinite(sum(norms.tolist())):
@@ -127,7 +167,7 @@ class Adam:
         return norms
 
 
-class Target:
+class Target(Generic[Network]):
     """A copy of a network that follows it: theta' <- theta' + tau (theta - theta') (Lillicrap 2016, arXiv:1509.02971).
 
     Args:
@@ -138,8 +178,8 @@ class Target:
         network: the copy.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Adam) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False)
+    def __init__(self, network: Network, optimizer: Adam) -> None:
+        self.network: Network = copy.deepcopy(network).requires_grad_(False)
         self.buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
         moved = [p.requires_grad for p in network.parameters()]
         mine = [p for p, moves in zip(self.network.parameters(), moved, strict=True) if moves]
@@ -147,9 +187,13 @@ class Target:
         self.vector = self.source.clone()
         for p, part in zip(mine, self.vector.split([p.numel() for p in mine]), strict=True):
             p.data = part.view_as(p)
+        self.kernel: Callable[..., None] | None = None  # `covary.fast.descent.follow`
 
     def follow(self, tau: float) -> None:
-        self.vector.lerp_(self.source, tau)
+        if self.kernel is not None:
+            self.kernel(self.vector.numpy(), self.source.numpy(), tau)
+        else:
+            self.vector.lerp_(self.source, tau)
         for mine, its in self.buffers:
             mine.copy_(its)
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -127,20 +127,23 @@ class Densities(Protocol):
     def density(self, x: Tensor) -> Density: ...
 
 
-Values: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(B, O), (B, A) -> (K, B): QValues, or what computes the same."""
+class Values(Protocol):
+    """QValues, or what computes the same."""
+
+    def __call__(self, x: Tensor, action: Tensor, /) -> Tensor: ...
+    def smallest(self, x: Tensor, action: Tensor) -> Tensor: ...
 
 
 ROUTES = {"critic": ("critic",), "actor": ("policy",), "temperature": ("temperature",)}
 """Which networks each loss moves."""
 
 
-def critic_target(policy: Densities, target: Values, batch: Batch, alpha: Tensor) -> Tensor:
+def critic_target(policy: Densities, target: Values, batch: Batch, alpha: float) -> Tensor:
     """y (B,), without a gradient."""
     with torch.no_grad():
         density = policy.density(batch.next_x)
         latent = density.sample_latent(noise=batch.next_noise)
-        value = target(batch.next_x, policy.head.coordinates(latent)).amin(0)
+        value = target.smallest(batch.next_x, policy.head.coordinates(latent))
         soft = value - alpha * density.log_prob_latent(latent)  # eq. 3
         return batch.reward + batch.discount * soft
 
@@ -150,9 +153,9 @@ def critic_loss(q: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     return 0.5 * (weight * (q - y).square()).mean(-1).sum()  # eq. 5
 
 
-def actor_loss(log_prob: Tensor, q: Tensor, alpha: Tensor) -> Tensor:
-    """log_prob: (B,), q: (K, B), both of a draw that the policy's gradient goes through."""
-    return (alpha * log_prob - q.amin(0)).mean()  # eq. 7
+def actor_loss(log_prob: Tensor, q: Tensor, alpha: float) -> Tensor:
+    """log_prob: (B,), q: (B,) the smallest value, both of a draw that the policy's gradient goes through."""
+    return (alpha * log_prob - q).mean()  # eq. 7
 
 
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
@@ -171,13 +174,13 @@ def losses(
     policy: Policy, critic: Values, target: Values, log_alpha: Tensor, batch: Batch, target_entropy: float
 ) -> Losses:
     """The three terms at once, as a look at them needs it; an update computes one after the other."""
-    alpha = log_alpha.detach().exp()
+    alpha = math.exp(log_alpha.item())
     y = critic_target(policy, target, batch, alpha)
     q = critic(batch.x, policy.head.coordinates(batch.latent))
     action, log_prob = drawn(policy, batch.x, batch.noise)
     return Losses(
         critic_loss(q, y, batch.weight),
-        actor_loss(log_prob, critic(batch.x, action), alpha),
+        actor_loss(log_prob, critic.smallest(batch.x, action), alpha),
         temperature_loss(log_alpha, log_prob, target_entropy),
     )
 
@@ -303,34 +306,56 @@ class Learner:
     def _learn(self, drawn_batch: tuple[Batch, Any]) -> tuple[float, ...] | None:
         """One update; None where a number was not finite and such updates are left out."""
         batch, index = drawn_batch
-        c, head, adams = self.config, self.policy.head, self.optimizers
-        own = (self.policy, self.critic, self.target.network)
-        policy, critic, target = own if self.fast is None else (self.fast.policy, self.fast.critic, self.fast.target)
-        alpha = self.log_alpha.value.detach().exp()
+        alpha = math.exp(self.log_alpha.value.item())
         try:
-            y = critic_target(policy, target, batch, alpha)
-            q = critic(batch.x, head.coordinates(batch.latent))
-            of_critic = critic_loss(q, y, batch.weight)
-            critic_norm = descend(of_critic, self.optimizer, c.max_grad_norm)
-            action, log_prob = drawn(policy, batch.x, batch.noise)
-            value = critic(batch.x, action)
-            of_actor = actor_loss(log_prob, value, alpha)
-            actor_norm = descend(of_actor, adams["actor_adam"], c.max_grad_norm)
-            descend(temperature_loss(self.log_alpha.value, log_prob, self.target_entropy), adams["temperature_adam"])
+            of_critic, critic_norm, error = self._evaluate(batch, alpha)
+            of_actor, actor_norm, value, log_prob = self._improve(batch, alpha)
+            slope = -(log_prob.mean() + self.target_entropy)  # of temperature_loss
+            self.optimizers["temperature_adam"].step([slope], 0.0)
         except FloatingPointError:
             self._refuse(batch)
             return None
-        self.target.follow(c.tau)
-        if c.priority:
-            self.memory.prioritise(index, (q.detach() - y).abs().mean(0).cpu().numpy())
-        said = (of_critic, of_actor, value.detach().mean(), alpha, critic_norm, actor_norm)
-        return tuple(float(x.detach()) for x in said)
+        self.target.follow(self.config.tau)
+        if self.config.priority:
+            self.memory.prioritise(index, error.cpu().numpy())
+        return of_critic, of_actor, value, alpha, float(critic_norm), float(actor_norm)
+
+    def _evaluate(self, batch: Batch, alpha: float) -> tuple[float, Tensor, Tensor]:
+        """A step of the critics: their loss, its gradient's norm, and the mean size of the errors (B,)."""
+        c, head, fast = self.config, self.policy.head, self.fast
+        if fast is not None:
+            with torch.no_grad():
+                y = fast.soft_target(batch, alpha)
+                loss, error = fast.critic.fit(batch.x, head.coordinates(batch.latent), y, batch.weight)
+                return loss, self.optimizer.step_in_place(c.max_grad_norm), error
+        y = critic_target(self.policy, self.target.network, batch, alpha)
+        q = self.critic(batch.x, head.coordinates(batch.latent))
+        terms = critic_loss(q, y, batch.weight)
+        norm = descend(terms, self.optimizer, c.max_grad_norm)
+        return terms.item(), norm, (q.detach() - y).abs().mean(0)
+
+    def _improve(self, batch: Batch, alpha: float) -> tuple[float, Tensor, float, Tensor]:
+        """A step of the policy: its loss, its gradient's norm, the mean value, and the log-probabilities (B,)."""
+        c, adam, fast = self.config, self.optimizers["actor_adam"], self.fast
+        if fast is not None and fast.draws is not None:
+            with torch.no_grad():
+                action, log_prob = fast.draws(batch.x, batch.noise)
+                q, slope = fast.critic.least(batch.x, action)
+                fast.draws.back(slope / -len(q), alpha / len(q))
+                loss = actor_loss(log_prob, q, alpha).item()
+                return loss, adam.step_in_place(c.max_grad_norm), q.mean().item(), log_prob
+        policy, critic = (self.policy, self.critic) if fast is None else (fast.policy, fast.critic)
+        action, log_prob = drawn(policy, batch.x, batch.noise)
+        q = critic.smallest(batch.x, action)
+        term = actor_loss(log_prob, q, alpha)
+        norm = descend(term, adam, c.max_grad_norm)
+        return term.item(), norm, q.mean().item(), log_prob.detach()
 
     def _refuse(self, batch: Batch) -> None:
         target, log_alpha = self.target.network, self.log_alpha.value
 
         def between() -> dict[str, Tensor]:
-            y = critic_target(self.policy, target, batch, log_alpha.exp())
+            y = critic_target(self.policy, target, batch, math.exp(log_alpha.item()))
             return {"log_prob": drawn(self.policy, batch.x, batch.noise)[1], "target": y}
 
         guard.examine(

@@ -33,4 +33,6 @@ def attach(agent: Any) -> str | None:
 
 def detach(agent: Any) -> None:
     """Back to the general path."""
+    if agent.fast is not None and agent.learner.judges_actions:
+        agent.fast.detach()
     agent.fast = agent.learner.fast = None

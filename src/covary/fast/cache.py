@@ -20,8 +20,9 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 """Of this room's source: Numba looks at the file of a kernel alone, and not at those of the kernels that it calls."""
 
 SHARES = {
-    "ppo": (("dense", "steps"), ("densities", "rollouts")),
-    "actor_critic": (("dense", "steps"), ("densities", "online")),
+    "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
+    "actor_critic": (("dense", "steps", "descent"), ("densities", "online")),
+    "sac": (("descent", "diagonal"),),
 }
 """Which rooms an algorithm needs, in two shares that take about as long as each other."""
 SHARE = "COVARY_KERNELS"

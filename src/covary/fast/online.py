@@ -9,7 +9,8 @@ from numba import float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
-from covary.fast.steps import ADAM, POLICY, add_entropy, locate, move, norm_of, normalize, reach, weigh
+from covary.fast.descent import ADAM, move, norm_of
+from covary.fast.steps import POLICY, add_entropy, locate, normalize, reach, weigh
 from covary.optim import LOOK_EVERY
 
 REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from covary.fast import descent, diagonal
 from covary.fast.tables import Unknown, check_nobody_watches, check_unchanged, modules_of
 from covary.heads import GaussianHead
 from covary.nets import QValues
@@ -89,8 +90,24 @@ class Perceptron:
                     torch.ops.aten.tanh_backward.grad_input(slope, before, grad_input=slope)
         if not to_input:
             return None, self.gradients
-        weight = self.layers[0][0].weight.detach()
-        return (torch.mm(weight.mT, slope.mT).mT if weight.shape[1] <= NARROW else slope @ weight), []
+        return _by_weight(slope, self.layers[0][0]), []
+
+    def to_input(self, slope: Tensor, rows: Tensor) -> Tensor:
+        """The slope in the input of some rows (R,) of the batch, from that of their outputs (R, outputs). -> (R, I)"""
+        for k in reversed(range(1, len(self.layers))):
+            made, activation = self.made[k - 1], self.layers[k - 1][1]
+            slope = slope @ self.layers[k][0].weight.detach()
+            if activation is nn.ReLU:
+                slope *= made[rows] > 0
+            elif activation is nn.Tanh:
+                slope *= 1 - made[rows].square()
+        return _by_weight(slope, self.layers[0][0])
+
+
+def _by_weight(slope: Tensor, layer: nn.Linear) -> Tensor:
+    """(B, outputs) -> (B, inputs)"""
+    weight = layer.weight.detach()
+    return torch.mm(weight.mT, slope.mT).mT if weight.shape[1] <= NARROW else slope @ weight
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
@@ -135,6 +152,44 @@ class FastPolicy:
         return self.head.made_of(self.network(x))
 
 
+class Draws:
+    """Actions of a diagonal Gaussian, with the way back through them; for a policy in its own memory.
+
+    Raises:
+        Unknown: a density that the kernels do not know.
+    """
+
+    def __init__(self, policy: FastPolicy) -> None:
+        head, network = policy.head, policy.network
+        kinds = head.geometry.kinds
+        if head.full or head.kept or head.matrix is not None or {"wrap", "clip"} & set(kinds):
+            raise Unknown("a density of another kind")
+        self.network, self.per_state = network, int(head.per_state)
+        codes = {"free": diagonal.FREE, "squash": diagonal.SQUASH, "half": diagonal.HALF}
+        width = torch.tensor(head.geometry.high) - torch.tensor(head.geometry.low)
+        parts = (head.offset, head.gain, head.base_log_std, head.origin, head.unit, width.float().log())
+        self.box = (*(part.numpy() for part in parts), np.array([codes[kind] for kind in kinds]))
+        self.own = torch.zeros(len(kinds)) if head.fixed or head.per_state else head.log_std.detach()
+        self.to_own = torch.zeros_like(self.own)
+        self.given: tuple[Any, ...] = ()
+
+    def __call__(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (B, D) and log-probabilities (B,) of an action each. x: (B, O), noise: (B, D)."""
+        outputs = self.network.forward(x).contiguous()
+        latent, seen, log_prob = torch.empty_like(noise), torch.empty_like(noise), torch.empty(len(noise))
+        self.given = (outputs.numpy(), self.own.numpy(), self.per_state, noise.numpy(), *self.box)
+        diagonal.draw(*self.given, latent.numpy(), seen.numpy(), log_prob.numpy())
+        self.given += (latent.numpy(), seen.numpy())
+        self.x = x
+        return seen, log_prob
+
+    def back(self, to_seen: Tensor, weight: float) -> None:
+        """Leaves the gradient of weight * sum(log_prob) + sum(to_seen * seen) where the optimizer looks for it."""
+        slope = torch.empty(self.given[0].shape)
+        diagonal.back(*self.given, to_seen.contiguous().numpy(), weight, slope.numpy(), self.to_own.numpy())
+        self.network.backward(self.x, slope, False)
+
+
 class FastValues:
     """The values of actions, (B, O) and (B, A) -> (K, B)."""
 
@@ -147,6 +202,52 @@ class FastValues:
     def __call__(self, x: Tensor, action: Tensor) -> Tensor:
         inputs = torch.cat([x, action], -1)
         return torch.cat([network(inputs) for network in self.networks], -1).mT
+
+    def fit(self, x: Tensor, action: Tensor, y: Tensor, weight: Tensor) -> tuple[float, Tensor]:
+        """Leaves the gradient of sum_k mean(weight (Q_k - y)^2) / 2 where the optimizer looks for it. The loss, and
+        the mean size of the errors (B,)."""
+        inputs = torch.cat([x, action], -1)
+        error = torch.cat([network.forward(inputs) for network in self.networks], -1) - y[:, None]
+        slope = error * (weight / len(y))[:, None]
+        for k, network in enumerate(self.networks):
+            network.backward(inputs, slope[:, k : k + 1], False)
+        return 0.5 * float(torch.dot(slope.reshape(-1), error.reshape(-1))), error.abs().mean(-1)
+
+    def least(self, x: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The smallest of the K values, (B,), and its slope in the action, (B, A)."""
+        inputs = torch.cat([x, action], -1)
+        value, which = torch.cat([network.forward(inputs) for network in self.networks], -1).min(-1)
+        return value, self._slopes(which, torch.ones(len(x), 1), action.shape[1])
+
+    def _slopes(self, which: Tensor, slope: Tensor, width: int) -> Tensor:
+        to_action = torch.empty(len(slope), width)
+        for k, network in enumerate(self.networks):
+            rows = (which == k).nonzero().squeeze(-1)
+            if len(rows):
+                to_action[rows] = network.to_input(slope[rows], rows)[:, -width:]
+        return to_action
+
+    def smallest(self, x: Tensor, action: Tensor) -> Tensor:
+        """(B,) of the K values; its gradient goes to the action alone."""
+        if not torch.is_grad_enabled():
+            return self(x, action).amin(0)
+        value: Tensor = _Smallest.apply(self, x, action)
+        return value
+
+
+class _Smallest(torch.autograd.Function):
+    """Each row goes back through the one network whose value it is."""
+
+    @staticmethod
+    def forward(ctx: Any, values: FastValues, x: Tensor, action: Tensor) -> Tensor:
+        all_of_them = values(x, action)
+        least, ctx.which = all_of_them.min(0)
+        ctx.values, ctx.width = values, action.shape[1]
+        return least
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        return None, None, ctx.values._slopes(ctx.which, slopes[0][:, None], ctx.width)
 
 
 class FastNetworks:
@@ -165,8 +266,36 @@ class FastNetworks:
             raise Unknown(f"on {learner.device.type}")
         self.policy, self.critic = FastPolicy(learner.policy), FastValues(learner.critic)
         self.target = FastValues(learner.target.network)
+        self.optimizers, self.followed = list(learner.optimizers.values()), learner.target
+        rooms = {id(p): view for adam in self.optimizers for p, view in zip(adam.parameters, adam.views, strict=True)}
+        for network in (self.policy.network, *self.critic.networks):
+            network.gradients = [rooms[id(p)] for p in network.parameters]
+        for adam in self.optimizers:
+            adam.kernel = descent.descend
+        self.followed.kernel = descent.follow
+        try:
+            self.draws: Draws | None = Draws(self.policy)
+            self.draws.to_own = rooms.get(id(getattr(learner.policy.head, "log_std", None)), self.draws.to_own)
+        except Unknown:
+            self.draws = None
         self.normalizer = learner.policy.normalizer
         self.acting = FastPolicy(learner.policy)  # in memory of its own, for another batch
+
+    def soft_target(self, batch: Any, alpha: float) -> Tensor:
+        """`covary.algorithms.sac.critic_target`."""
+        if self.draws is None:
+            density = self.policy.density(batch.next_x)
+            latent = density.sample_latent(noise=batch.next_noise)
+            action, log_prob = self.policy.head.coordinates(latent), density.log_prob_latent(latent)
+        else:
+            action, log_prob = self.draws(batch.next_x, batch.next_noise)
+        return batch.reward + batch.discount * (self.target.smallest(batch.next_x, action) - alpha * log_prob)
+
+    def detach(self) -> None:
+        """Back to the optimizers' own ways."""
+        for adam in self.optimizers:
+            adam.kernel = None
+        self.followed.kernel = None
 
     @torch.no_grad()
     def act(self, obs: NDArray[np.float32], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -9,7 +9,8 @@ from numba import float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Table, Vector, kernel
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, TOP, VALUE, score
-from covary.fast.steps import ADAM, POLICY, adam, add_entropy, locate, weigh
+from covary.fast.descent import ADAM, adam
+from covary.fast.steps import POLICY, add_entropy, locate, weigh
 
 
 @kernel(void(*POLICY, Matrix, Matrix, Matrix, Vector, Table, Table, Numbers))

@@ -29,9 +29,8 @@ from covary.fast.densities import (
     spread_of,
 )
 
-_ONE, _ZERO = float32(1.0), float32(0.0)
+_ZERO = float32(0.0)
 POLICY = (Vector, Rows, Indices, Rows, Table, Table)  # parameters, layers, plan, dims, box, given
-ADAM = (Vector, Vector, Vector, Indices, Numbers, Numbers)  # gradient, first, second, segments, rates, settings
 
 
 @part(float64(Vector))
@@ -41,53 +40,6 @@ def reach(parameters):
     for j in range(len(parameters)):
         total += _ZERO * parameters[j]
     return float64(total)
-
-
-@part(float64(Vector, Indices, int64))
-def norm_of(gradient, segments, k):
-    """Of the gradient's segment k."""
-    begin = 0
-    for before in range(k):
-        begin += segments[before]
-    grad = gradient[begin : begin + segments[k]]  # indices from 0 are known not to be negative
-    square = float32(0.0)
-    for j in range(len(grad)):
-        square += grad[j] * grad[j]
-    return math.sqrt(float64(square))
-
-
-@part(void(Vector, *ADAM, int64, float64, float64))
-def move(parameters, gradient, first, second, segments, rates, settings, k, taken, norm):
-    """One step of `covary.optim.Adam` for segment k, whose gradient has this norm, `taken` steps after the first.
-    settings: max_norm, share of the rate, beta1, beta2, eps."""
-    max_norm, share, beta1, beta2 = settings[0], settings[1], settings[2], settings[3]
-    from_first, from_second = float32(1.0 - beta1), float32(1.0 - beta2)
-    keep_second, eps = float32(beta2), float32(settings[4])
-    begin = 0
-    for before in range(k):
-        begin += segments[before]
-    end = begin + segments[k]
-    grad, p = gradient[begin:end], parameters[begin:end]
-    m, v = first[begin:end], second[begin:end]
-    factor = float32(min(max_norm / (norm + 1e-6), 1.0)) if max_norm > 0.0 else _ONE
-    root = float32(1.0 - beta2 ** (taken + 1.0))
-    rate = float32(rates[k] * share / (1.0 - beta1 ** (taken + 1.0)))
-    for j in range(len(grad)):
-        g = grad[j] * factor
-        m_t = m[j] + (g - m[j]) * from_first
-        v_t = v[j] * keep_second + from_second * (g * g)
-        m[j] = m_t
-        v[j] = v_t
-        p[j] -= rate * m_t / (math.sqrt(v_t / root) + eps)
-
-
-@part(float64(Vector, *ADAM, int64, float64))
-def adam(parameters, gradient, first, second, segments, rates, settings, k, taken):
-    """A step for segment k, unless the norm of its gradient is not finite. That norm, before it is clipped."""
-    norm = norm_of(gradient, segments, k)
-    if norm < math.inf:  # which NaN is not
-        move(parameters, gradient, first, second, segments, rates, settings, k, taken, norm)
-    return norm
 
 
 @part(void(*POLICY[:1], *POLICY[2:], Matrix, int64, Table, Table))
