@@ -74,6 +74,12 @@ class Agent:
         self.critic_config = critic or CriticConfig(**usual(module, "critic"))
         self.observation_space, self.action_space = observation_space, action_space
         self.encode, self.decode = spaces.Encoder(observation_space), spaces.Decoder(action_space)
+        if module.Learner.judges_actions and not hasattr(action_space, "low"):
+            raise UsageError(
+                f"{algo} needs actions that are numbers: its policy learns through the action.",
+                given=f"{action_space}",
+                fix="--algo ppo, or actor_critic",
+            )
         self.device, self.seed, self.steps = torch.device(device), seed, 0
         self.custom_torso = torso is not None
         net_seed, noise_seed = (int(s) for s in np.random.SeedSequence((seed, 0xA6E7)).generate_state(2))
