@@ -169,8 +169,8 @@ class Bandit(gymnasium.Env):
 )
 def test_it_finds_the_best_action_and_keeps_the_entropy_it_should(policy, tmp_path):
     agent = covary.train(
-        Bandit, "sac", 1500, out=tmp_path / "run", quiet=True, policy={**SMALL, **policy}, critic={"hidden": (32, 32)},
-        learning_rate=3e-3, batch=64, learning_starts=100, target_entropy=-0.5, temperature=0.07,
+        Bandit, "sac", 2500, out=tmp_path / "run", quiet=True, policy={**SMALL, **policy}, critic={"hidden": (32, 32)},
+        learning_rate=3e-3, batch=64, learning_starts=100, target_entropy=-0.5, temperature=0.1,
     )  # fmt: skip
     found = agent.act(np.zeros(3, np.float32), deterministic=True)
     assert np.abs(found - [0.5, 4.0]).max() < 0.35
