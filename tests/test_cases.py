@@ -46,10 +46,10 @@ def cases():
 
 
 def test_densities_stay_finite(cases):
-    """4,000 cases, of which the bench has as many as one likes."""
-    rows = list(cases.run(31 * 130, 0))
-    assert len(rows) == 31
-    assert sum(row["cases"] for row in rows) >= 4000
+    """6,000 cases, of which the bench has as many as one likes."""
+    rows = list(cases.run(46 * 130, 0))
+    assert len(rows) == 46
+    assert sum(row["cases"] for row in rows) >= 5900
     for row in rows:
         assert row["non_finite"] == {}, row
         assert row["tracebacks"] == {}, row
@@ -60,7 +60,7 @@ def test_densities_stay_finite(cases):
 @pytest.mark.parametrize("broken", ["nan", "outside"])
 def test_the_trial_sees_what_is_not_finite(cases, monkeypatch, broken):
     rng = np.random.default_rng(0)
-    case = cases.case(rng, "auto", "usual", False, 50)
+    case = cases.case(rng, "auto", "usual", "diagonal", 50)
     assert not +cases.faults(case)
     real = BoxNormal.to_action
     change = {"nan": lambda x: x * torch.where(x == x.max(), torch.nan, 1.0), "outside": lambda x: x + 1e9}[broken]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, logsumexp
 from torch import Tensor
 from torch.autograd import gradcheck
-from torch.distributions import MultivariateNormal, TransformedDistribution, kl_divergence
+from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, TransformedDistribution, kl_divergence
 from torch.distributions import transforms as T
 
 from covary.distributions import BoxNormal, Categorical, Geometry, latent_kl, scalar
@@ -57,21 +57,31 @@ def cholesky(std: Array, corr: Array) -> Array:
 
 @dataclass(frozen=True)
 class Box:
-    """A row: what each dimension is, loc and standard deviations of the latent, correlations (12, 13, 23) if full."""
+    """A row: what each dimension is, loc and standard deviations of the latent, correlations (12, 13, 23) if full, and
+    if of low rank the share of each deviation that each common number has, (D, R)."""
 
     names: tuple[str, ...]
     loc: tuple[float, ...]
     std: tuple[float, ...]
     corr: tuple[float, ...] = ()
+    shared: tuple[tuple[float, ...], ...] = ()
 
     def __str__(self) -> str:
-        return f"{'-'.join(self.names)} {'full' if self.corr else 'diagonal'} {self.std}"
+        kind = f"rank {len(self.shared[0])}" if self.shared else "full" if self.corr else "diagonal"
+        return f"{'-'.join(self.names)} {kind} {self.std}"
+
+    @property
+    def correlated(self) -> bool:
+        return bool(self.corr or self.shared)
 
     @property
     def tril(self) -> Array:
         corr = np.eye(len(self.names))
         if self.corr:
             corr[np.triu_indices(len(corr), 1)] = self.corr
+        elif self.shared:
+            corr = np.array(self.shared) @ np.array(self.shared).T
+            np.fill_diagonal(corr, 1.0)
         return cholesky(np.array(self.std), np.triu(corr, 1).T + np.triu(corr))
 
     @property
@@ -82,6 +92,11 @@ class Box:
         """The row's density; in a batch every element has a loc and a covariance of its own."""
         k = torch.arange(math.prod(batch), dtype=dtype).reshape(batch) / 10
         loc = torch.tensor(self.loc, dtype=dtype) + k[..., None]
+        if self.shared:
+            v, std = np.array(self.shared), np.array(self.std)
+            loading = torch.tensor(std[:, None] * v, dtype=dtype) * (1 + k[..., None, None])
+            residual = torch.tensor(std * np.sqrt(1 - np.square(v).sum(-1)), dtype=dtype) * (1 + k[..., None])
+            return BoxNormal(loc, loading=loading, residual=residual, geometry=geometry(*self.names))
         if not self.corr:
             return BoxNormal(
                 loc, torch.tensor(self.std, dtype=dtype) * (1 + k[..., None]), geometry=geometry(*self.names)
@@ -245,6 +260,20 @@ BOXES = [
     Box(("squash", "wrap", "free"), (0.3, 3.0, -0.7), (0.6, 0.9, 1.1), (0.6, -0.4, 0.3)),
     Box(("wrap", "wrap", "wrap"), (0.3, 3.0, -0.7), (0.6, 1.9, 1.1)),
     Box(("clip", "squash", "wrap", "up", "free"), (0.3, 0.5, 3.0, -0.7, 2.0), (0.6, 0.9, 0.5, 1.1, 0.3)),
+    Box(("free", "free"), (0.3, -1.0), (1.2, 0.4), shared=((0.9,), (-0.8,))),
+    Box(("squash", "up", "free"), (0.3, -0.7, 2.0), (0.6, 1.1, 0.3), shared=((0.7,), (0.6,), (-0.5,))),
+    Box(("squash", "down", "mean"), (0.3, -0.7, 2.0), (0.6, 1.1, 0.3), shared=((0.7, 0.1), (0.6, -0.7), (0.0, 0.9))),
+    Box(("wrap", "squash"), (0.3, -0.7), (0.6, 1.1), shared=((0.9,), (0.8,))),
+    Box(("squash", "wrap", "free"), (0.3, 3.0, -0.7), (0.6, 0.9, 1.1), shared=((0.7, 0.1), (0.6, -0.7), (0.0, 0.9))),
+    Box(("wrap", "wrap"), (3.0, -0.7), (0.9, 1.6), shared=((0.9,), (-0.9,))),
+    Box(("clip", "squash"), (0.4, -0.7), (0.9, 1.1), shared=((0.8,), (0.8,))),
+    Box(("wrap", "clip"), (3.0, 0.2), (0.8, 1.5), shared=((0.8,), (0.8,))),
+    Box(
+        ("free", "squash", "up", "down", "mean"),
+        (0.3, 0.5, 0.2, -0.7, 2.0),
+        (0.6, 0.9, 0.5, 1.1, 0.3),
+        shared=((0.7, 0.1), (0.6, -0.7), (0.0, 0.9), (0.5, 0.5), (-0.9, 0.1)),
+    ),
 ]
 CHOICES = [Choice((0.3, -1.0, 2.0, 0.0)), Choice((-INF, 0.3, -INF, 1.0, -INF)), Choice((0.0,))]
 INTEGRABLE = [box for box in BOXES if len(box.names) <= 3] + CHOICES
@@ -254,7 +283,9 @@ each_integrable = pytest.mark.parametrize("case", INTEGRABLE, ids=str)
 
 
 def has_entropy(case: Box | Choice) -> bool:
-    return not (isinstance(case, Box) and case.corr and sum(n.startswith(("wrap", "clip")) for n in case.names) > 1)
+    return not (
+        isinstance(case, Box) and case.correlated and sum(n.startswith(("wrap", "clip")) for n in case.names) > 1
+    )
 
 
 each_with_entropy = pytest.mark.parametrize("case", [c for c in INTEGRABLE if has_entropy(c)], ids=str)
@@ -262,6 +293,8 @@ each_with_entropy = pytest.mark.parametrize("case", [c for c in INTEGRABLE if ha
 
 def spread_of(case: Box, p: BoxNormal) -> dict[str, Tensor]:
     """The covariance of a row's density, as BoxNormal takes it."""
+    if case.shared:
+        return dict(zip(("loading", "residual"), p._low, strict=True))
     return {"scale_tril": p.scale_tril} if case.corr else {"scale": p.scale}
 
 
@@ -439,23 +472,53 @@ def test_smooth_maps_are_torchs_transforms(case: Box) -> None:
     close(p.log_prob(action), theirs.log_prob(action))
 
 
+@pytest.mark.parametrize(("d", "rank"), [(2, 1), (5, 2), (40, 3)])
+def test_a_low_rank_covariance_is_torchs(d: int, rank: int) -> None:
+    loc, loading = torch.randn(3, d, dtype=torch.float64), torch.randn(3, d, rank, dtype=torch.float64)
+    residual = torch.rand(3, d, dtype=torch.float64) + 0.1
+    p = BoxNormal(loc, loading=loading, residual=residual)
+    theirs = LowRankMultivariateNormal(loc, loading, residual.square())
+    action = p.sample((20,))
+    close(p.log_prob(action), theirs.log_prob(action))
+    close(p.entropy(), theirs.entropy())
+    close(p.scale, theirs.stddev)
+    close(p.scale_tril, theirs.scale_tril, atol=1e-12)
+
+
+@pytest.mark.parametrize("own", [1e-1, 1e-2, 1e-3])
+def test_a_low_rank_score_cancels_nothing(own: float) -> None:
+    """In float32, where each dimension's own noise is far smaller than what is shared."""
+    loading, residual = torch.tensor([[1.0], [-2.0], [0.5]]), torch.full((3,), own)
+    p = BoxNormal(torch.zeros(3), loading=loading, residual=residual)
+    exact = MultivariateNormal(torch.zeros(3).double(), scale_tril=p.scale_tril.double())
+    action = p.sample((100,))
+    q = BoxNormal(torch.zeros(3).double(), loading=loading.double(), residual=residual.double())
+    close(p.log_prob(action), q.log_prob(action.double()), rtol=1e-5)
+    close(q.log_prob(action.double()), exact.log_prob(action.double()), rtol=1e-2)
+
+
 # ---------------------------------------------------------------------------------------------------- gradients
 
 
 def parameters(case: Box) -> tuple[Tensor, Tensor]:
-    spread = torch.tensor(case.tril if case.corr else case.std, dtype=torch.float64, requires_grad=True)
-    return torch.tensor(case.loc, dtype=torch.float64, requires_grad=True), spread
+    spread = torch.tensor(case.tril if case.corr else case.std, dtype=torch.float64)
+    if case.shared:
+        loading, residual = case.density()._low
+        spread = torch.cat([loading, residual[:, None]], -1)
+    return torch.tensor(case.loc, dtype=torch.float64, requires_grad=True), spread.requires_grad_()
 
 
 def rebuilt(case: Box, loc: Tensor, spread: Tensor) -> BoxNormal:
     given = {"scale_tril": spread.tril()} if case.corr else {"scale": spread}
+    if case.shared:
+        given = {"loading": spread[..., :-1], "residual": spread[..., -1]}
     return BoxNormal(loc, **given, geometry=geometry(*case.names), validate_args=False)
 
 
 @each_box
 def test_gradients_by_finite_differences(case: Box) -> None:
     p, (loc, spread) = case.density(), parameters(case)
-    noise = torch.randn(2, p.event_shape[0], dtype=torch.float64)
+    noise = p.noise((2,))
     action, latent, _ = p.draw((2,), noise=noise)
     assert gradcheck(lambda m, s: rebuilt(case, m, s).log_prob(action), (loc, spread))
     assert gradcheck(lambda m, s: rebuilt(case, m, s).log_prob_latent(latent), (loc, spread))
@@ -503,13 +566,18 @@ def ends(name: str) -> Tensor:
     return torch.tensor([low, (low + high) / 2, high])
 
 
-def extremes(names: tuple[str, ...], full: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Every loc, spread and action (of three dimensions a random few): (N, D), (N, D) or (N, D, D), and (A, 1, D)."""
+def extremes(names: tuple[str, ...], covariance: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Every loc, spread and action (of three dimensions a random few): (N, D), (N, D) or (N, D, D), and (A, 1, D). Of
+    rank 1 the spread is (N, D, 2), what is shared and what is not."""
     d = len(names)
     loc = torch.cartesian_prod(*[torch.tensor(LOCS)] * d).reshape(-1, d)
     spread = torch.cartesian_prod(*[torch.tensor(STDS)] * d).reshape(-1, d)
     action = torch.cartesian_prod(*[ends(n) for n in names]).reshape(-1, 1, d)
-    if full:
+    if covariance == "rank 1":
+        signs = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])[:, :d]
+        rows = torch.stack([0.99**0.5 * signs, 0.1 * torch.ones(2, d)], -1)
+        spread = (spread[:, None, :, None] * rows).reshape(-1, d, 2)
+    if covariance == "full":
         lag = np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
         corr = torch.tensor(np.stack([np.linalg.cholesky(r**lag) for r in (-0.99, 0.99)]), dtype=torch.float32)
         spread = (spread[:, None, :, None] * corr).reshape(-1, d, d)
@@ -518,19 +586,23 @@ def extremes(names: tuple[str, ...], full: bool) -> tuple[Tensor, Tensor, Tensor
     return loc[rows[:, 0]], spread[rows[:, 1]], action
 
 
-EXTREME = [((k,), False) for k in KINDS] + [(names, True) for names in PAIRS + TRIPLES]
+EXTREME = [((k,), "diagonal") for k in KINDS]
+EXTREME += [(names, word) for word in ("rank 1", "full") for names in PAIRS + TRIPLES]
 
 
-@pytest.mark.parametrize(("names", "full"), EXTREME, ids=str)
-def test_float32_survives_extremes(names: tuple[str, ...], full: bool) -> None:
-    loc, spread, action = extremes(names, full)
+@pytest.mark.parametrize(("names", "covariance"), EXTREME, ids=str)
+def test_float32_survives_extremes(names: tuple[str, ...], covariance: str) -> None:
+    loc, spread, action = extremes(names, covariance)
     loc.requires_grad_()
     spread.requires_grad_()
-    p = BoxNormal(loc, **{"scale_tril" if full else "scale": spread}, geometry=geometry(*names))
-    drawn = p.draw((4,), noise=torch.tensor([-3.0, -0.5, 0.5, 3.0])[:, None, None].expand(4, *loc.shape))
+    given = {"scale_tril" if covariance == "full" else "scale": spread}
+    if covariance == "rank 1":
+        given = {"loading": spread[..., :1], "residual": spread[..., 1]}
+    p = BoxNormal(loc, **given, geometry=geometry(*names))
+    drawn = p.draw((4,), noise=torch.tensor([-3.0, -0.5, 0.5, 3.0])[:, None, None].expand_as(p.noise((4,))))
     values = {"log_prob": p.log_prob(action), "sample's log_prob": drawn.log_prob, "sample": drawn.action}
     values |= {"mean": p.mean, "median": p.median}
-    if has_entropy(Box(names, (), (), (0.5,) if full else ())):
+    if has_entropy(Box(names, (), (), () if covariance == "diagonal" else (0.5,))):
         values["entropy"] = p.entropy()
     for name, value in values.items():
         assert value.isfinite().all(), name
@@ -702,7 +774,7 @@ def test_an_empty_batch_is_a_batch(case: Box) -> None:
 # ----------------------------------------------------------------------------------------- covariance, four ways
 
 
-@pytest.mark.parametrize("case", [box for box in BOXES if box.corr], ids=str)
+@pytest.mark.parametrize("case", [box for box in BOXES if box.correlated], ids=str)
 def test_one_covariance_given_in_three_ways(case: Box) -> None:
     p = case.density()
     order = list(p.geometry.order)
@@ -737,7 +809,7 @@ def test_reordering_loses_nothing_where_scales_differ_widely(names: tuple[str, .
 
 
 def test_a_diagonal_is_a_full_covariance_without_correlation() -> None:
-    for case in (box for box in BOXES if not box.corr and box.names.count("clip") < 2 and len(box.names) < 3):
+    for case in (box for box in BOXES if not box.correlated and box.names.count("clip") < 2 and len(box.names) < 3):
         p = case.density()
         full = BoxNormal(p.loc, scale_tril=p.scale_tril, geometry=p.geometry)
         action = p.sample((5,))
@@ -799,6 +871,22 @@ REFUSED = {
     "two covariances": (
         lambda: make(("free",), scale=torch.ones(1), factor=torch.eye(1)),
         ["exactly one of", "given: scale, factor"],
+    ),
+    "loading alone": (
+        lambda: make(("free",) * 2, loading=torch.ones(2, 1)),
+        ["loading with residual", "given: loading"],
+    ),
+    "two residuals for three rows": (
+        lambda: make(("free",) * 3, loading=torch.ones(3, 1), residual=torch.ones(2)),
+        ["loading is (*B, D, R) and residual (*B, D)", "(3, 1) and (2,)"],
+    ),
+    "a residual of 0": (
+        lambda: make(("free",) * 2, loading=torch.ones(2, 1), residual=torch.zeros(2)),
+        ["residual must be positive", "0.0"],
+    ),
+    "two clipped, of low rank": (
+        lambda: make(("clip", "clip"), loading=torch.ones(2, 1), residual=torch.ones(2)),
+        ["at most one dimension can be clipped", 'bounds="squash"'],
     ),
     "shapes that do not fit": (lambda: make(("free",) * 2, scale=torch.ones(3)), ["(*B, D)", "(2,) and (3,)"]),
     "a vector for a matrix": (lambda: make(("free",) * 2, factor=torch.ones(2)), ["factor (*B, D, D)", "(2,)"]),
@@ -869,6 +957,7 @@ def other_than(case: Box) -> Box:
         tuple(m + 0.4 for m in case.loc),
         tuple(1.3 * s for s in case.std),
         tuple(0.5 * c for c in case.corr),
+        tuple(tuple(0.5 * v for v in row) for row in case.shared),
     )
 
 
@@ -961,7 +1050,7 @@ def test_inference_mode_leaves_nothing_behind(case: Box) -> None:
         p.sample_and_log_prob()
         _ = p.mean
     loc, spread = parameters(case)
-    q = BoxNormal(loc, **{"scale_tril" if case.corr else "scale": spread}, geometry=p.geometry)
+    q = rebuilt(case, loc, spread)
     (q.sample_and_log_prob()[1] + q.mean.sum()).backward()
     assert loc.grad is not None
     assert loc.grad.isfinite().all()
@@ -988,4 +1077,5 @@ def test_execute_clips_an_unclipped_gaussian_only() -> None:
 def test_printing_names_what_it_is() -> None:
     assert str(BOXES[1].density()) == "BoxNormal(diagonal covariance, (squash), batch_shape=())"
     assert "full covariance, (wrap, squash)" in str(Box(("wrap", "squash"), (0, 0), (1, 1), (0.5,)).density())
+    assert str(BOXES[-1].density()).startswith("BoxNormal(low-rank covariance, (free, squash")
     assert str(Categorical(torch.zeros(2, 3))) == "Categorical(3 choices, batch_shape=(2,))"

@@ -41,11 +41,11 @@ BOXES = {  # action space and options
     "angle and clip": (ANGLES, {"periodic": (0,), "bounds": "clip"}),
     "everything": (box([0, 1, -1, -5, -INF], [2 * PI, INF, 1, 5, INF]), {"periodic": (0,)}),
 }
-SPREADS = list(itertools.product(["fixed", "diagonal", "full"], [False, True]))
+SPREADS = list(itertools.product(["fixed", "diagonal", "lowrank", "full"], [False, True]))
 CASES = [
     pytest.param(name, covariance, per_state, id=f"{name}, {covariance}{', by state' * per_state}")
     for name, (covariance, per_state) in itertools.product(BOXES, SPREADS)
-    if not (name == "clip" and covariance == "full")  # refused, below
+    if not (name == "clip" and covariance in ("lowrank", "full"))  # refused, below
 ]
 
 
@@ -87,6 +87,8 @@ def test_shapes_and_gradients(name, covariance, per_state):
         ("fixed", True): (0, 0),
         ("diagonal", False): (0, 2),
         ("diagonal", True): (d, 0),
+        ("lowrank", False): (0, 2),
+        ("lowrank", True): (2 * d, 0),
         ("full", False): (0, 2),
         ("full", True): (d + d * (d - 1) // 2, 0),
     }[covariance, per_state]
@@ -100,7 +102,7 @@ def test_a_policy_starts_centred_with_the_spread_that_was_asked_for(name, covari
     """200,000 samples: their deviation is right to 1 %, six of its standard errors. Small shares of the width, at which
     clipping and wrapping change nothing."""
     policy, space = make(name, covariance, per_state, hidden=(), init_std=0.1)
-    if per_state or covariance == "full":  # the first correlations are small and not zero
+    if per_state or covariance in ("lowrank", "full"):  # the first correlations are small and not zero
         with torch.no_grad():
             policy.head.out.weight.zero_()
     torch.manual_seed(1)
@@ -293,6 +295,42 @@ STARTS = [
 ]
 
 
+RANKS = [
+    ({"covariance": "diagonal"}, {"covariance": "lowrank", "rank": 2}),
+    ({"covariance": "lowrank"}, {"covariance": "lowrank", "rank": 2}),
+    ({"covariance": "lowrank"}, {"covariance": "lowrank", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2, "state_dependent": True}, {"covariance": "lowrank", "rank": 2}),
+    ({"covariance": "lowrank", "state_dependent": True}, {"covariance": "lowrank", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2}, {"covariance": "full"}),
+    ({"covariance": "lowrank", "rank": 2}, {"covariance": "full", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2, "state_dependent": True}, {"covariance": "full", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2}, {"covariance": "diagonal"}),
+]
+
+
+@pytest.mark.parametrize("how", [{}, {"periodic": (0,)}], ids=str)
+@pytest.mark.parametrize(("before", "after"), RANKS, ids=str)
+def test_low_rank_starts_keep_mean_and_deviations_and_correlations_where_there_are_any(before, after, how):
+    old, new = shaken(covary.untrained(worlds.Solid, **before, **how)), covary.untrained(worlds.Solid, **after, **how)
+    new.start_from(old)
+    obs = torch.randn(30, 3)
+    a, b = old.policy.double()(obs), new.policy.double()(obs)
+    torch.testing.assert_close(b.loc, a.loc, rtol=0, atol=1e-12)
+    if old.policy.head.per_state and not new.policy.head.per_state:  # what it is at the torso's zero features
+        features = torch.zeros(1, 64, dtype=torch.float64)
+        a, b = old.policy.head(features), new.policy.head(features)
+    torch.testing.assert_close(b.scale, a.scale, rtol=1e-6, atol=0)
+    if {old.policy.head.rank, new.policy.head.rank} == {1, 2}:
+        scale = b.scale[0, :, None] * b.scale[0]
+        difference = (b.covariance_matrix - a.covariance_matrix)[0] / scale
+        assert 0 < difference.abs().max() < 0.03, "the second number starts small, and not at the saddle of 0"
+    elif after["covariance"] in ("lowrank", "full") and not (old.policy.head.per_state and new.policy.head.full):
+        if before["covariance"] == "lowrank":
+            torch.testing.assert_close(b.covariance_matrix, a.covariance_matrix, rtol=1e-5, atol=1e-6)
+        else:
+            assert 0 < (b.covariance_matrix - a.covariance_matrix).abs().max() < 0.03
+
+
 def shaken(agent, amount=0.2):
     """As if it had learned: every parameter and the normaliser are somewhere else."""
     generator = torch.Generator().manual_seed(5)
@@ -377,6 +415,35 @@ def test_init_from_what_does_not_fit(env, options, says):
         covary.untrained(env, **options).start_from(covary.untrained(worlds.Plane))
 
 
+@pytest.mark.parametrize(
+    "before", [{"covariance": "full"}, {"covariance": "lowrank", "rank": 2}, {"covariance": "fixed"}], ids=str
+)
+def test_a_low_rank_does_not_start_from_more(before):
+    if before["covariance"] == "fixed":
+        before["covariance_matrix"] = (np.eye(3) + 0.5).reshape(-1).tolist()
+    with pytest.raises(UsageError, match=r"no higher rank(.|\n)*(full|rank 2)"):
+        covary.untrained(worlds.Solid, covariance="lowrank").start_from(covary.untrained(worlds.Solid, **before))
+
+
+@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("per_state", [False, True])
+def test_a_low_rank_covariance_learns(algo, per_state, tmp_path):
+    """The reward asks for three actions whose mean is right: correlations that cancel are worth more."""
+    sizes = {"ppo": {"n_envs": 4, "horizon": 32, "minibatch": 32, "steps": 2048}}.get(algo, {"steps": 400})
+    how = {"covariance": "lowrank", "rank": 2, "state_dependent": per_state, "quiet": True, "seed": 3}
+    before = covary.untrained(worlds.Solid, algo=algo, **{k: v for k, v in how.items() if k != "quiet"})
+    agent = covary.train(worlds.Solid, algo=algo, out=str(tmp_path / "run"), **sizes, **how)
+    x = torch.zeros(1, 3)
+    old, new = before.policy(x).covariance_matrix[0], agent.policy(x).covariance_matrix[0]
+    off = ~torch.eye(3, dtype=torch.bool)
+    assert (new - old)[off].abs().max() > 1e-3, "correlations move"
+    if algo == "ppo":
+        assert new.sum() < new.diagonal().sum(), "and cancel in the sum"
+    loaded = covary.load(tmp_path / "run")
+    assert torch.equal(loaded.policy(x).covariance_matrix[0], new)
+    assert "low rank" in covary.runs.Run.open(tmp_path / "run").config["chosen"]["why"]
+
+
 # --------------------------------------------------------------------------------------------------- refused
 
 REFUSED = {
@@ -389,6 +456,15 @@ REFUSED = {
     "periodic fraction": (FINITE, {"periodic": (0.5,)}, ["periodic", "0.5"]),
     "two clipped": (FINITE, {"bounds": "clip", "covariance": "full"}, ["clipped", "(0, 1)", "squash", "diagonal"]),
     "three angles": (box([0] * 3, [1] * 3), {"periodic": (0, 1, 2), "covariance": "full"}, ["angles", "diagonal"]),
+    "two clipped of low rank": (
+        FINITE,
+        {"bounds": "clip", "covariance": "lowrank"},
+        ["clipped", "(0, 1)", "squash", "diagonal"],
+    ),
+    "as many as dimensions": (FINITE, {"covariance": "lowrank", "rank": 2}, ["below", "rank 2", '"full"']),
+    "one dimension": (box([0], [1]), {"covariance": "lowrank"}, ["below", "dimensions, 1", "rank 1", '"full"']),
+    "rank 0": (FINITE, {"covariance": "lowrank", "rank": 0}, ["rank", "1 or above", "0", '"full"']),
+    "a rank of another": (FINITE, {"covariance": "full", "rank": 1}, ["rank", 'covariance="full"', "lowrank"]),
     "whole numbers": (Box(0, 5, (2,), np.int64), {}, ["floating", "int64", "Discrete"]),
     "many choices": (spaces.MultiDiscrete([2, 3]), {}, ["MultiDiscrete"]),
     "a dict": (spaces.Dict(a=FINITE), {}, ["Dict"]),

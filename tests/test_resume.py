@@ -130,6 +130,7 @@ ENVIRONMENTS = {
     "general choices": (lambda: Choices, ASYNC | GENERAL),
     "limit": (lambda: limited, SYNC),
     "full": (lambda: Drift, SYNC | {"policy": {"covariance": "full", "state_dependent": True, "hidden": (8,)}}),
+    "low rank": (lambda: Drift, SYNC | {"policy": {"covariance": "lowrank", "state_dependent": True, "hidden": (8,)}}),
     "described": (lambda: Described, SYNC),
     "described, in a limit": (lambda: lambda: limited(Described), SYNC),
     "described, processes": (lambda: Drift, ASYNC),

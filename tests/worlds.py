@@ -67,6 +67,13 @@ class Plane(Line):
     action_space = Box(-2, 2, (2,), np.float32)
 
 
+class Solid(Line):
+    """Line with three actions, of which the mean counts."""
+
+    observation_space = Box(-1, 1, (3,), np.float32)
+    action_space = Box(-2, 2, (3,), np.float32)
+
+
 class Crate(Line):
     """Line with actions in an array of shape (2, 3)."""
 

@@ -99,6 +99,8 @@ def check_size(said: Described, observations: int, action_space: Any, arrays: Ar
     needed += (features + 1) * int(getattr(action_space, "n", dims))
     if dims and said.policy.covariance == "full":
         needed += dims * (dims - 1) // 2
+    if said.policy.covariance == "lowrank":
+        needed += dims * (said.policy.rank or 1)
     if needed > kept:
         raise UsageError(
             "A checkpoint must hold the networks that it describes.",

@@ -97,7 +97,7 @@ def _make_head(features: int, action_space: Any, config: PolicyConfig) -> Gaussi
     kind = type(action_space).__name__
     if kind == "Discrete":
         usual = PolicyConfig()
-        for name in ("covariance", "bounds", "periodic", "init_std", "covariance_matrix", "state_dependent"):
+        for name in ("covariance", "rank", "bounds", "periodic", "init_std", "covariance_matrix", "state_dependent"):
             if (value := getattr(config, name)) != getattr(usual, name):
                 raise UsageError(
                     f"policy.{name} is of a Box of actions; choices have no such thing.",

@@ -167,6 +167,8 @@ def _head(
     assert type(head) is GaussianHead
     geometry, d = head.geometry, head.geometry.dim
     fixed = head.matrix is not None
+    if head.rank:
+        raise Unknown("a covariance of low rank")
     if (head.full or fixed) and len(geometry.columns("wrap", "clip")) > 1:
         raise Unknown("two correlated dimensions that are angles or clipped")
     learned = head.config.covariance != "fixed"
