@@ -19,6 +19,7 @@ from covary.distributions import Bounds, BoxNormal, Categorical, Geometry
 from covary.errors import UsageError, check_choice, check_sizes
 from covary.nets import Activation, linear, orthogonal
 
+Word = Literal[Bounds, "beta"]
 Covariance = Literal["fixed", "diagonal", "lowrank", "full"]
 
 SMALL = 0.01  # gain of the last layer: the first policy hardly depends on the observation
@@ -37,9 +38,10 @@ class PolicyConfig:
     """of covariance="lowrank": how many shared numbers, fewer than dimensions; 1 when left out"""
     state_dependent: bool = False
     """whether the learned covariance is an output of the network or a parameter of its own"""
-    bounds: Bounds | tuple[Bounds, ...] = "auto"
+    bounds: Word | tuple[Word, ...] = "auto"
     """one word, or one for each dimension: auto takes each as it is; squash (sigmoid), clip (censored), mean (only the
-    mean is kept inside; the unclipped Gaussian is scored), free"""
+    mean is kept inside; the unclipped Gaussian is scored), free, beta (a Beta law of its own, of which both parameters
+    depend on the state)"""
     periodic: tuple[int, ...] = ()
     """dimensions of the flattened Box that are angles, so that low and high are one point"""
     init_std: float | tuple[float, ...] | None = None
@@ -78,7 +80,7 @@ class PolicyConfig:
             )
         check_choice("policy.activation", self.activation, get_args(Activation))
         for word in (self.bounds,) if isinstance(self.bounds, str) else self.bounds:
-            check_choice("policy.bounds", word, get_args(Bounds))
+            check_choice("policy.bounds", word, get_args(Word))
         check_sizes("policy.hidden", self.hidden)
         stds = (self.init_std,) if isinstance(self.init_std, int | float) else self.init_std or ()
         if not all(math.isfinite(s) and s > 0 for s in stds):
@@ -95,8 +97,20 @@ def _tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, int | float | str) else tuple(value)
 
 
+def check_alike(head: nn.Module, other: nn.Module, same: bool = True) -> None:
+    """Raises UsageError unless a head can start from another: one of its own class on the same dimensions."""
+    if type(head) is not type(other) or not same:
+        raise UsageError(
+            "A policy can start from another only on the same action space, bounds and periodic dimensions.",
+            given=f"a {type(other).__name__} there, a {type(head).__name__} here",
+            fix="the same policy.bounds",
+        )
+
+
 class CategoricalHead(nn.Module):
     """(B, F) -> Categorical over K choices."""
+
+    uniform_noise = True
 
     def __init__(self, features: int, choices: int) -> None:
         super().__init__()
@@ -111,6 +125,7 @@ class CategoricalHead(nn.Module):
 
     @torch.no_grad()
     def start_from(self, other: CategoricalHead) -> None:
+        check_alike(self, other)
         self.load_state_dict(other.state_dict())
 
 
@@ -122,6 +137,7 @@ class GaussianHead(nn.Module):
     its diagonal, or v before its rows are normalised, dimension by dimension.
     """
 
+    uniform_noise = False
     log_std: Tensor
     coupling: Tensor
     base_log_std: Tensor
@@ -284,6 +300,7 @@ class GaussianHead(nn.Module):
         on the state keeps what it is at the torso's zero features, and so do the correlations of a low rank that
         becomes full. One without correlations that becomes of low rank starts with its small first ones.
         """
+        check_alike(self, other)
         if other.geometry != self.geometry or other.kept != self.kept:
             raise UsageError(
                 "A policy can start from another only on the same action space, bounds and periodic dimensions.",
@@ -359,11 +376,14 @@ DEFAULT_SHARE = 0.25
 
 def _initial_std(geometry: Geometry, init_std: float | tuple[float, ...] | None) -> list[float]:
     """Standard deviation of each latent, so that the action's own is `init_std` at the start."""
-    d = geometry.dim
+    return [_latent_std(geometry, i, std) for i, std in enumerate(each_of(init_std, geometry.dim))]
+
+
+def each_of(init_std: float | tuple[float, ...] | None, d: int) -> tuple[float | None, ...]:
+    """One for each of d dimensions."""
     if isinstance(init_std, tuple) and len(init_std) != d:
         raise UsageError(f"policy.init_std is one number, or one for each of the {d} dimensions.", given=init_std)
-    each = init_std if isinstance(init_std, tuple) else (init_std,) * d
-    return [_latent_std(geometry, i, std) for i, std in enumerate(each)]
+    return init_std if isinstance(init_std, tuple) else (init_std,) * d
 
 
 def _latent_std(geometry: Geometry, i: int, std: float | None) -> float:

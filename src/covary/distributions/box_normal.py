@@ -104,7 +104,7 @@ class BoxNormal(Distribution):
         if len(given) != 1 or (loading is None) != (residual is None):
             both = [*given, *(["residual"] if residual is not None else [])]
             raise ValueError(
-                "BoxNormal takes exactly one of scale, scale_tril, covariance_matrix, factor, or loading with residual.\n"
+                "BoxNormal takes exactly one of scale, scale_tril, covariance_matrix, factor, loading with residual.\n"
                 f"  given: {', '.join(both) or 'none'}"
             )
         ((name, spread),) = given.items()
@@ -213,23 +213,24 @@ class BoxNormal(Distribution):
 
     # --- sampling and scoring
 
+    @property
+    def noise_shape(self) -> torch.Size:
+        """Of the numbers that one action is made of: (D,), or (D + R,) of a covariance of low rank."""
+        shared = 0 if self._low is None else self._low[0].shape[-1]
+        return torch.Size((self.event_shape[0] + shared,))
+
     def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """(S*, B*, D) standard normal numbers, what one draw is made of; (S*, B*, D + R) of a covariance of low rank,
         whose last R numbers all dimensions share."""
-        shape = self._noise_shape(sample_shape)
+        shape = torch.Size((*sample_shape, *self.batch_shape, *self.noise_shape))
         device = self.loc.device if generator is None else generator.device
         return torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=device).to(self.loc.device)
-
-    def _noise_shape(self, sample_shape: Any) -> torch.Size:
-        shape = self._extended_shape(torch.Size(sample_shape))
-        shared = 0 if self._low is None else self._low[0].shape[-1]
-        return torch.Size((*shape[:-1], shape[-1] + shared))
 
     def sample_latent(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Tensor:
         """(S*, B*, D) the latent of an action, reparametrised; `to_action` maps it."""
         if noise is None:
             noise = self.noise(sample_shape)
-        elif noise.shape != (shape := self._noise_shape(sample_shape)):
+        elif noise.shape != (shape := torch.Size((*sample_shape, *self.batch_shape, *self.noise_shape))):
             wanted = "(S*, B*, D)" if self._low is None else "(S*, B*, D + R)"
             raise ValueError(f"noise is {wanted} = {tuple(shape)}.\n  given: {tuple(noise.shape)}")
         if self._low is not None:

@@ -121,7 +121,7 @@ def one_choice(k: Known) -> Finding | None:
     if k.geometry is not None or len(actions) < 100 or (actions != actions[0]).any():
         return None
     return Finding(
-        f"all of the latest {len(actions)} actions are {int(actions[0])}",
+        f"all of the latest {len(actions)} actions are {actions[0].astype(int).tolist()}",
         "the policy has settled on one choice and tries no other",
         "stop here if its return is good; else entropy_coef 0.01, or a lower learning rate",
     )
