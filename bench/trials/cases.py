@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covary.distributions import BoxNormal, Categorical, Geometry
+from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry
 
 BATCH = 1000
 LARGEST = float(np.finfo(np.float32).max)
@@ -231,6 +231,52 @@ def faults_of_choices(logits: Tensor, allowed: Tensor, uniform: Tensor) -> Count
     return found
 
 
+def faults_of_several(logits: Tensor, allowed: Tensor, uniform: Tensor) -> Counter[str]:
+    """The same of two such choices at once, in either order."""
+    logits = torch.stack([logits, logits.flip(0)], 1).requires_grad_()
+    allowed, uniform = (torch.stack([x, x.flip(0)], 1) for x in (allowed, uniform))
+    density = Choices(logits)
+    drawn = density.draw(noise=uniform)
+    found: Counter[str] = Counter()
+    for name, value in (
+        ("log_prob", density.log_prob(allowed)),
+        ("drawn log_prob", drawn.log_prob),
+        ("entropy", density.entropy()),
+    ):
+        (gradient,) = torch.autograd.grad(value.sum(), logits, retain_graph=True)
+        found[name] += int((~value.isfinite()).sum())
+        found[f"d {name} / d logits"] += int((~gradient.isfinite()).flatten(1).any(-1).sum())
+    return found
+
+
+def faults_of_betas(rng: np.random.Generator, batch: int = BATCH) -> Counter[str]:
+    """Betas of any shape that a head gives, on a usual box: everything is finite, and every action inside."""
+    d = int(rng.integers(1, 4))
+    low = rng.normal(size=d) * 10 ** rng.uniform(-3, 3, d)
+    box = Geometry.box(low, low + 10 ** rng.uniform(-2, 3, d))
+    a, b = (
+        torch.as_tensor(1 + 10 ** rng.uniform(-8, 8, (batch, d)), dtype=torch.float32).requires_grad_() for _ in "ab"
+    )
+    density = Beta(a, b, geometry=box)
+    noise = rng.choice([0.0, 1.0, 5.0], (batch, 1)) * rng.normal(size=(batch, *density.noise_shape))
+    drawn = density.draw(noise=torch.as_tensor(noise, dtype=torch.float32))
+    low_, high_ = (torch.tensor(x, dtype=torch.float32) for x in (box.low, box.high))
+    at = torch.as_tensor(rng.choice([0.0, 1.0, 0.5, 1e-6], (batch, d)), dtype=torch.float32)
+    action = torch.minimum(low_ + at * (high_ - low_), high_)
+    found = Counter(outside=int((~density.support.check(drawn.action)).sum()))
+    for name, value in (
+        ("log_prob", density.log_prob(action)),
+        ("drawn log_prob", density.log_prob_latent(drawn.latent.detach())),
+        ("action", drawn.action.sum(-1)),
+        ("entropy", density.entropy()),
+        ("mean", density.mean.sum(-1)),
+    ):
+        found[name] += int((~value.isfinite()).sum())
+        for slope in torch.autograd.grad(value.sum(), (a, b), retain_graph=True):
+            found[f"d {name}"] += int((~slope.isfinite()).any(-1).sum())
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------- the trial
 
 KINDS = ("auto", "wrap", "clip", "free", "mixed")
@@ -246,7 +292,7 @@ def run(n: int, seed: int) -> Iterator[dict[str, Any]]:
     torch.set_num_threads(1)
     plans: list[tuple[str, str, str]] = [(k, s, c) for k in KINDS for s in SIZES for c in ("diagonal", "full")]
     plans += [(k, s, "rank 1") for k in KINDS for s in SIZES]
-    share = -(-n // (len(plans) + 1))
+    share = -(-n // (len(plans) + 3))
     for number, (kind, size, covariance) in enumerate(plans):
         rng = np.random.default_rng((seed, number))
 
@@ -259,9 +305,13 @@ def run(n: int, seed: int) -> Iterator[dict[str, Any]]:
 
         yield {"kind": kind, "size": size, "covariance": covariance} | _counted(one, share)
     rng = np.random.default_rng((seed, len(plans)))
-    yield {"kind": "choices", "size": "extreme", "covariance": ""} | _counted(
-        lambda: faults_of_choices(*choices(rng, min(BATCH, share))), share
-    )
+    batch = min(BATCH, share)
+    for name, one in (
+        ("choices", lambda: faults_of_choices(*choices(rng, batch))),
+        ("several choices", lambda: faults_of_several(*choices(rng, batch))),
+        ("betas", lambda: faults_of_betas(rng, batch)),
+    ):
+        yield {"kind": name, "size": "extreme", "covariance": ""} | _counted(one, share)
 
 
 def _counted(one: Callable[[], Counter[str]], share: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from covary.heads import PolicyConfig
 from covary.typed import from_json, shown
 
 MOST_LAYERS = 256
+MOST_CELLS = 2**24  # of the table of several choices, as many a dimension as the largest has: 134 MB
 MOST_ACTIONS = 4096  # dimensions of a Box: a head keeps a table of their pairs, 134 MB for so many
 KINDS: dict[str, type] = {"algo": str, "steps": int, "seed": int, "custom_torso": bool, "learner": dict}
 NEVER_NEGATIVE = ("adam.second", "adam.steps", "normalizer.count", "normalizer.m2", "normalizer.inv_std")
@@ -96,6 +97,11 @@ def check_size(said: Described, observations: int, action_space: Any, arrays: Ar
         observations = 1
     needed = _body(observations, policy) + _body(observations, critic)
     features = policy[-1] if policy else observations
+    if hasattr(action_space, "nvec") and dims * int(action_space.nvec.max(initial=0)) > MOST_CELLS:
+        raise UsageError(
+            f"Several choices have at most {MOST_CELLS:,} dimensions times choices of the largest.",
+            given=f"{place}: {dims:,} times {int(action_space.nvec.max()):,}",
+        )
     if hasattr(action_space, "nvec"):
         outputs = int(action_space.nvec.sum())
     else:

@@ -15,7 +15,8 @@ from covary.watchdog.known import Finding, Known
 def idle_entropy(k: Known) -> Finding | None:
     """The entropy of a Gaussian depends on its covariance alone; squashed or clipped, on its mean as well."""
     coef, geometry = k.setting("entropy_coef", 0.0), k.geometry
-    if not coef or geometry is None or k.settings.policy.covariance != "fixed":
+    policy = k.settings.policy
+    if not coef or geometry is None or policy.covariance != "fixed" or "beta" in policy.bounds:
         return None
     only_spread = set(geometry.kinds) <= {"free", "wrap"}
     return Finding(
