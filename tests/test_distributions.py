@@ -647,6 +647,17 @@ def test_a_low_rank_covariance_is_torchs(d: int, rank: int) -> None:
     close(p.scale_tril, theirs.scale_tril, atol=1e-12)
 
 
+def test_a_low_rank_of_parallel_columns_is_that_of_one() -> None:
+    """Shared numbers that do the same, ten million times as strongly as a dimension's own: 1 + A^T A is singular
+    in float64 once it is formed."""
+    column, residual = torch.tensor([[3e3], [-4e3]], dtype=torch.float64), torch.full((2,), 5e-4, dtype=torch.float64)
+    one = BoxNormal(torch.zeros(2).double(), loading=5 * column, residual=residual)
+    two = BoxNormal(torch.zeros(2).double(), loading=torch.cat([3 * column, 4 * column], 1), residual=residual)
+    action = one.sample((50,))
+    close(two.log_prob(action), one.log_prob(action), rtol=1e-6)
+    close(two.entropy(), one.entropy(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("own", [1e-1, 1e-2, 1e-3])
 def test_a_low_rank_score_cancels_nothing(own: float) -> None:
     """In float32, where each dimension's own noise is far smaller than what is shared."""

@@ -65,30 +65,33 @@ def low_rank_log_prob(latent: Tensor, loc: Tensor, loading: Tensor, residual: Te
 
     latent (S*, B*, D), loc and residual (B*, D), loading (B*, D, R). -> (S*, B*)
 
-    With z = (latent - loc) / residual, A = loading / residual and K = 1 + A^T A, the determinant is |K| prod residual^2
-    (the matrix determinant lemma), and Woodbury's identity is written as a sum of squares, which cancels nothing:
-    z^T (1 + A A^T)^-1 z = |z - A eta|^2 + |eta|^2, eta = K^-1 A^T z. In float64: residuals may be small.
+    With z = (latent - loc) / residual and A = loading / residual the determinant is |1 + A^T A| prod residual^2 (the
+    matrix determinant lemma). Woodbury's z^T (1 + A A^T)^-1 z = z^T z - z^T A (1 + A^T A)^-1 A^T z is the squared
+    distance of (z, 0) from the columns of (A, 1) = Q R, in which form nothing is squared before it is subtracted. In
+    float64: residuals may be small beside what is shared.
     """
     own = residual.double()
-    z, a = (latent.double() - loc.double()) / own, loading.double() / own.unsqueeze(-1)
-    root = low_rank_root(a)
-    shared = torch.cholesky_solve((a.mT @ z.unsqueeze(-1)), root)
-    left = z - (a @ shared).squeeze(-1)
-    log_det = own.log().sum(-1) + root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    quadratic = left.square().sum(-1) + shared.squeeze(-1).square().sum(-1)
+    z = (latent.double() - loc.double()) / own
+    q, log_det = _low_rank_split(loading, residual)
+    along = (q[..., : loc.shape[-1], :].mT @ z.unsqueeze(-1)).squeeze(-1)
+    near = (q @ along.unsqueeze(-1)).squeeze(-1)
+    left, shared = z - near[..., : loc.shape[-1]], near[..., loc.shape[-1] :]
+    quadratic = left.square().sum(-1) + shared.square().sum(-1)
     return (-0.5 * quadratic - log_det - loc.shape[-1] * HALF_LOG_TWO_PI).to(latent.dtype)
 
 
-def low_rank_root(a: Tensor) -> Tensor:
-    """Cholesky factor of 1 + A^T A. (*B, D, R) -> (*B, R, R)."""
-    return torch.linalg.cholesky(torch.eye(a.shape[-1], dtype=a.dtype, device=a.device) + a.mT @ a)
+def _low_rank_split(loading: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    """Q of (A, 1) = Q R, (*B, D + R, R), and half the log determinant of the covariance, (*B)."""
+    own = residual.double()
+    rank = loading.shape[-1]
+    one = torch.eye(rank, dtype=own.dtype, device=own.device).expand(*own.shape[:-1], rank, rank)
+    q, r = torch.linalg.qr(torch.cat([loading.double() / own.unsqueeze(-1), one], -2))
+    return q, own.log().sum(-1) + r.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
 
 
 def low_rank_entropy(loc: Tensor, loading: Tensor, residual: Tensor, geometry: Geometry) -> Tensor:
     """Entropy of the action in nats, nothing being wrapped or clipped; error below 1e-6. -> (*B)"""
-    own = residual.double()
-    root = low_rank_root(loading.double() / own.unsqueeze(-1))
-    log_det = own.log().sum(-1) + root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_det = _low_rank_split(loading, residual)[1]
     latent = (log_det + geometry.dim * (0.5 + HALF_LOG_TWO_PI)).to(loc.dtype)
     return latent + expected_log_slope(loc, low_rank_scale(loading, residual).expand_as(loc), geometry)
 
