@@ -49,7 +49,7 @@ class PolicyConfig:
     dimensions (default 0.25), raw units for others (default 1)"""
     covariance_matrix: tuple[float, ...] | None = None
     """the matrix of covariance="fixed": its D variances, or its D * D entries row by row, in units of the latent (those
-    of the action for mean, clip and free; radians for wrapped)"""
+    of the action for mean, clip and free; radians for wrapped); dimensions with bounds beta have no place in it"""
     hidden: tuple[int, ...] = (64, 64)
     """widths of the hidden layers"""
     activation: Activation = "tanh"
