@@ -15,7 +15,7 @@ from covary.priorities import Priorities
 from covary.replay import Replay, in_words
 from covary.types import Rollout
 
-O, D = 3, 2
+SEEN, D = 3, 2
 CPU = torch.device("cpu")
 
 
@@ -29,7 +29,7 @@ class Past:
         self.told = []  # every step that happened: (obs, latent, reward, discount, next_obs), by its reward
 
     def fresh(self):
-        return np.full(O, next(self.numbers), np.float32)
+        return np.full(SEEN, next(self.numbers), np.float32)
 
     def steps(self, t):
         """A rollout of t steps, in which a fifth end an episode, half of those by a death."""
@@ -74,7 +74,7 @@ def assert_told_truly(replay, past, size):
 @given(n=st.integers(1, 3), lanes=st.integers(2, 12), parts=st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_what_is_drawn_is_what_happened(priority, mode, n, lanes, parts):
     """Across the ends of episodes and of the ring, however the steps came in."""
-    replay, past = Replay(lanes * n, n, O, D, priority=priority), Past(n, mode)
+    replay, past = Replay(lanes * n, n, SEEN, D, priority=priority), Past(n, mode)
     for t in parts:
         replay.add(past.steps(t))
         happened = sum(1 for whole in past.told)
@@ -90,7 +90,7 @@ def test_what_is_drawn_is_what_happened(priority, mode, n, lanes, parts):
 
 
 def test_last_observations_take_no_more_room_than_there_are_ends():
-    replay, past = Replay(60, 2, O, D), Past(2)
+    replay, past = Replay(60, 2, SEEN, D), Past(2)
     for _ in range(50):
         replay.add(past.steps(20))
     live = int((replay._apart > 0).sum())
@@ -101,7 +101,7 @@ def test_last_observations_take_no_more_room_than_there_are_ends():
 @pytest.mark.parametrize("priority", [0.0, 0.6])
 def test_it_goes_on_to_the_bit_from_what_it_kept(priority):
     def pair():
-        return Replay(30, 2, O, D, priority=priority), Past(2)
+        return Replay(30, 2, SEEN, D, priority=priority), Past(2)
 
     whole, past = pair()
     rollouts = [past.steps(t) for t in (7, 9, 1, 12)]
@@ -121,10 +121,10 @@ def test_it_goes_on_to_the_bit_from_what_it_kept(priority):
 
 
 def test_an_episode_that_cannot_be_gone_on_with_is_cut():
-    replay, past = Replay(30, 2, O, D), Past(2, "never")
+    replay, past = Replay(30, 2, SEEN, D), Past(2, "never")
     replay.add(past.steps(4))
     led = past.told[-2:]
-    other = Replay(30, 2, O, D)
+    other = Replay(30, 2, SEEN, D)
     other.load_state(replay.state(), np.array([True, False]))
     assert other.table[3, :, 2].tolist()[0] == 0.0
     past.obs = np.stack([past.fresh(), past.obs[1]])  # environment 0 starts anew
@@ -138,7 +138,7 @@ def test_an_episode_that_cannot_be_gone_on_with_is_cut():
     [
         {"replay.obs": np.zeros((4, 2, 9), np.float32)},
         {"replay.cut": np.ones((4, 2), bool)},
-        {"replay.led": np.zeros((1, O), np.float32)},
+        {"replay.led": np.zeros((1, SEEN), np.float32)},
         {"replay.count": np.array(3)},
         {"replay.table": np.full((4, 2, 4), 0.5, np.float32)},
         {"replay.priority": np.full((4, 2), -1.0)},
@@ -148,10 +148,10 @@ def test_an_episode_that_cannot_be_gone_on_with_is_cut():
     ids=lambda broken: next(iter(broken)),
 )
 def test_a_state_that_is_none_is_refused(broken):
-    replay, past = Replay(30, 2, O, D, priority=0.6), Past(2, "never")
+    replay, past = Replay(30, 2, SEEN, D, priority=0.6), Past(2, "never")
     replay.add(past.steps(4))
     with pytest.raises((ValueError, KeyError)):
-        Replay(30, 2, O, D, priority=0.6).load_state(replay.state() | broken, np.zeros(2, bool))
+        Replay(30, 2, SEEN, D, priority=0.6).load_state(replay.state() | broken, np.zeros(2, bool))
 
 
 # ------------------------------------------------------------------------------------------------- priorities
@@ -206,7 +206,7 @@ def test_a_file_holds_the_same(tmp_path):
     rollout = past.steps(40)
     kept = []
     for folder in (None, str(tmp_path)):
-        replay = Replay(50, 2, O, D, folder=folder)
+        replay = Replay(50, 2, SEEN, D, folder=folder)
         assert f"{in_words(replay.nbytes)} of {'memory' if folder is None else 'a file in'}" in replay.open()
         replay.add(rollout)
         kept.append(replay)
@@ -217,11 +217,11 @@ def test_a_file_holds_the_same(tmp_path):
 
 
 def test_its_size_is_what_it_takes():
-    replay = Replay(1000, 2, O, D)
+    replay = Replay(1000, 2, SEEN, D)
     replay.open()
     arrays = [replay.obs, replay.latent, replay.table, replay._apart]
     assert replay.nbytes == sum(array.nbytes for array in arrays)
-    prioritised = Replay(1000, 2, O, D, priority=0.5)
+    prioritised = Replay(1000, 2, SEEN, D, priority=0.5)
     prioritised.open()
     extra = prioritised.priorities.sums.nbytes
     assert prioritised.nbytes == sum(x.nbytes for x in (*prioritised._parts.values(), prioritised._apart)) + extra

@@ -198,7 +198,8 @@ class Agent:
             description.check_arrays(arrays, self.state()[0])
             description.check_numbers(meta["learner"], self.learner.numbers(), "learner")
             if rows := meta.get("noise", 0):  # the first runs kept none
-                description.check_noise(rows, arrays.get("noise"), self.noise(0, 1), hasattr(self.action_space, "n"))
+                uniform = self.policy.head.uniform_noise
+                description.check_noise(rows, arrays.get("noise"), self.noise(0, 1), uniform)
             tensors = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
             self.policy.load_state_dict(_under("policy.", tensors))
             for name, network in self.learner.networks.items():
