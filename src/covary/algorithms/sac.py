@@ -36,9 +36,8 @@ from covary import guard
 from covary.errors import UsageError, check_fields
 from covary.nets import QValues, Scalar
 from covary.optim import Adam, Target, descend
+from covary.past import Past, means
 from covary.policies import Density, Policy
-from covary.replay import Replay
-from covary.returns import ReturnScale
 from covary.types import Rollout
 
 DEFAULTS = {
@@ -136,6 +135,8 @@ class Values(Protocol):
 
 ROUTES = {"critic": ("critic",), "actor": ("policy",), "temperature": ("temperature",)}
 """Which networks each loss moves."""
+LOGGED = ("critic_loss", "actor_loss", "q", "temperature", "critic_grad_norm", "actor_grad_norm")
+"""What an update tells."""
 
 
 def critic_target(policy: Densities, target: Values, batch: Batch, alpha: float) -> Tensor:
@@ -239,19 +240,10 @@ class Learner:
             "target": self.target.network,
             "temperature": self.log_alpha,
         }
-        geometry: Any = policy.head.geometry
-        self.target_entropy = usual_entropy(geometry) if config.target_entropy is None else config.target_entropy
-        self.memory = Replay(
-            config.replay_size,
-            config.n_envs,
-            critic.observation,
-            geometry.dim,
-            folder=config.replay_folder,
-            priority=config.priority,
-        )
-        self.reward_scale = ReturnScale(config.n_envs)
-        self.updates = 0
-        self.due = 0.0  # updates that are still to be made
+        wanted = config.target_entropy
+        self.target_entropy = usual_entropy(policy.head.geometry) if wanted is None else wanted
+        self.past = Past(policy, critic.observation, config)
+        self.memory, self.reward_scale = self.past.memory, self.past.reward_scale
         self.fast: Any = None
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the rest of the update is left out
@@ -265,41 +257,19 @@ class Learner:
         Raises:
             NonFinite: the first number that is not finite, unless such updates are left out.
         """
-        c = self.config
-        self.memory.add(rollout)
-        happened = rollout.obs if bool(rollout.valid.all()) else rollout.obs[rollout.valid > 0]
-        if happened.numel():
-            self.policy.observe(happened)
-        if c.scale_rewards:
-            self.reward_scale(rollout.reward, c.gamma, rollout.lam, rollout.valid)
+        self.past.add(rollout)
         if self.lap is not None:
             self.lap("targets")
-        if len(self.memory) < max(c.learning_starts, 1):
-            return {}
-        self.due += c.updates * int(rollout.valid.sum())
-        beta = c.priority_beta + (1 - c.priority_beta) * progress
         seen = []
-        while self.due >= 1:
-            self.due -= 1
-            self.updates += 1
-            if (one := self._learn(self._batch(beta))) is not None:
+        for _ in self.past.each_due(rollout):
+            steps, places = self.past.sample(progress, self.generator, self.device)
+            noise = self.policy.head.noise((2, self.config.batch), self.generator).to(self.device)
+            if (one := self._learn(Batch(*steps, *noise), places)) is not None:
                 seen.append(one)
-        if not seen:
-            return {}
-        names = ("critic_loss", "actor_loss", "q", "temperature", "critic_grad_norm", "actor_grad_norm")
-        return {name: sum(column) / len(seen) for name, column in zip(names, zip(*seen, strict=True), strict=True)}
+        return means(LOGGED, seen)
 
-    def _batch(self, beta: float) -> tuple[Batch, Any]:
-        c, normalize = self.config, self.policy.normalizer
-        past = self.memory.sample(c.batch, self.generator, self.device, beta)
-        reward = self.reward_scale.scaled(past.reward) if c.scale_rewards else past.reward
-        noise = self.policy.head.noise((2, c.batch), self.generator).to(self.device)
-        x, next_x = normalize(past.obs), normalize(past.next_obs)
-        return Batch(x, past.latent, reward, past.discount, next_x, past.weight, *noise), past.places
-
-    def _learn(self, drawn_batch: tuple[Batch, Any]) -> tuple[float, ...] | None:
+    def _learn(self, batch: Batch, places: Any) -> tuple[float, ...] | None:
         """One update; None where a number was not finite and such updates are left out."""
-        batch, index = drawn_batch
         alpha = math.exp(self.log_alpha.value.item())
         try:
             of_critic, critic_norm, error = self._evaluate(batch, alpha)
@@ -311,7 +281,7 @@ class Learner:
             return None
         self.target.follow(self.config.tau)
         if self.config.priority:
-            self.memory.prioritise(index, error.cpu().numpy())
+            self.memory.prioritise(places, error.cpu().numpy())
         return of_critic, of_actor, value, alpha, float(critic_norm), float(actor_norm)
 
     def _evaluate(self, batch: Batch, alpha: float) -> tuple[float, Tensor, Tensor]:
@@ -357,13 +327,12 @@ class Learner:
             batch._asdict(),
             between,
             lambda _: losses(self.policy, self.critic, target, log_alpha, batch, self.target_entropy),
-            update=self.updates,
+            update=self.past.updates,
         )
 
     def numbers(self) -> dict[str, Any]:
-        kept = {"updates": self.updates, "due": self.due, "skipped": self.skipped}
-        return {**kept, "reward_scale": self.reward_scale.state()}
+        return {**self.past.numbers(), "skipped": self.skipped}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
-        self.updates, self.due, self.skipped = int(numbers["updates"]), float(numbers["due"]), int(numbers["skipped"])
-        self.reward_scale.load_state(numbers["reward_scale"])
+        self.past.load_numbers(numbers)
+        self.skipped = int(numbers["skipped"])
