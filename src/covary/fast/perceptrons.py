@@ -234,6 +234,10 @@ class FastValues:
         value: Tensor = _Smallest.apply(self, x, action)
         return value
 
+    def first(self, x: Tensor, action: Tensor) -> Tensor:
+        """(B,) of the K values; its gradient goes to the action alone."""
+        return self.networks[0](torch.cat([x, action], -1)).squeeze(-1)
+
 
 class _Smallest(torch.autograd.Function):
     """Each row goes back through the one network whose value it is."""
@@ -266,13 +270,18 @@ class FastNetworks:
             raise Unknown(f"on {learner.device.type}")
         self.policy, self.critic = FastPolicy(learner.policy), FastValues(learner.critic)
         self.target = FastValues(learner.target.network)
-        self.optimizers, self.followed = list(learner.optimizers.values()), learner.target
+        self.targets = [learner.target]
+        if (of_policy := getattr(learner, "target_policy", None)) is not None:
+            self.target_policy = FastPolicy(of_policy.network)
+            self.targets.append(of_policy)
+        self.optimizers = list(learner.optimizers.values())
         rooms = {id(p): view for adam in self.optimizers for p, view in zip(adam.parameters, adam.views, strict=True)}
         for network in (self.policy.network, *self.critic.networks):
             network.gradients = [rooms[id(p)] for p in network.parameters]
         for adam in self.optimizers:
             adam.kernel = descent.descend
-        self.followed.kernel = descent.follow
+        for target in self.targets:
+            target.kernel = descent.follow
         try:
             self.draws: Draws | None = Draws(self.policy)
             self.draws.to_own = rooms.get(id(getattr(learner.policy.head, "log_std", None)), self.draws.to_own)
@@ -295,7 +304,8 @@ class FastNetworks:
         """Back to the optimizers' own ways."""
         for adam in self.optimizers:
             adam.kernel = None
-        self.followed.kernel = None
+        for target in self.targets:
+            target.kernel = None
 
     @torch.no_grad()
     def act(self, obs: NDArray[np.float32], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
