@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,11 +23,14 @@ Floats = NDArray[np.float32]
 LARGEST = 256 * 256  # weights of a layer; 512 x 512 in minibatches of 2048 took 1.4 times as long as in PyTorch
 
 
+WORTH = 128  # transitions of a pass, below which handing one network's to another thread takes longer than doing it
+
+
 class FastPath:
     """Acts and learns for a learner, whose modules stay what they are.
 
     Args:
-        learner: of `ppo` or `actor_critic`, its networks on the CPU in float32.
+        learner: of `ppo`, `a2c` or `actor_critic`, its networks on the CPU in float32.
 
     Raises:
         Unknown: something that the kernels do not do.
@@ -39,7 +44,7 @@ class FastPath:
         vector = numpy_of(optimizer.vector)
         self.learner, self.optimizer = learner, optimizer
         self.policy = (vector, tables.layers, tables.plan, tables.dims, tables.box, tables.given)
-        self.minibatch = min(getattr(config, "minibatch", config.n_envs), learner.horizon * config.n_envs)
+        self.minibatch = min(getattr(config, "minibatch", sys.maxsize), learner.horizon * config.n_envs)
         self.work = np.zeros((tables.rows, max(self.minibatch, config.n_envs)), np.float32)
         self.slope = np.zeros_like(self.work)
         self.width, self.choices = max(len(tables.dims), 1), not len(tables.dims)
@@ -59,8 +64,11 @@ class FastPath:
             from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
 
             self._policy_epoch, self._value_epoch, self._log_probs = policy_epoch, value_epoch, log_probs
+            self.ratios = float(getattr(config, "clip", math.inf))  # how far they may go from 1
+            self.order = np.arange(self.minibatch)
             self.other_work, self.other_slope = np.zeros_like(self.work), np.zeros_like(self.work)  # the critic's
-            self.beside = ThreadPoolExecutor(1) if _cores() > 1 else None
+            enough = learner.horizon * config.n_envs >= WORTH
+            self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, config.entropy_coef, scaled])
         ours = (*self.policy, *self.adam, optimizer.taken)
@@ -111,18 +119,37 @@ class FastPath:
         there were. One that is not finite says that a minibatch met a number that is not; a network with such a
         gradient was not moved by it.
         """
+        return torch.tensor(self._pass(batch, order.numpy()), dtype=torch.float64)
+
+    def whole(self, batch: Any) -> tuple[float, float, float, float]:
+        """The step of `a2c`: a pass of one minibatch, the whole batch, whose ratios are 1 since the policy is still the
+        one that acted, and the slope of a ratio of 1 is that of log pi. Actor and critic loss, and their gradients'
+        norms.
+
+        Raises:
+            FloatingPointError: one of these is not finite; nothing was changed.
+        """
+        before = self.optimizer.copy()
+        _, critic, *norms, _ = self._pass(batch, self.order[: len(batch.target)])
+        actor = float(np.dot(batch.log_prob.numpy(), batch.advantage.numpy())) / -len(batch.target)
+        if not math.isfinite(actor + critic + sum(norms)):
+            self.optimizer.back_to(before)
+            raise FloatingPointError(f"losses {actor} and {critic}, norms of gradients {norms}")
+        return actor, critic, norms[0], norms[1]
+
+    def _pass(self, batch: Any, order: NDArray[np.int64]) -> tuple[float, ...]:
         c, taken = self.learner.config, self.optimizer.taken
         x, latent = batch.x.contiguous().numpy(), _columns(batch.latent)
         log_prob, advantage, target = (
             part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target)
         )
-        shape = (float(taken[0]), order.numpy(), self.minibatch)
+        shape = (float(taken[0]), order, self.minibatch)
         mine, its = np.zeros(3), np.zeros(3)
         critic: tuple[Any, ...] = (*self.policy[:3], *self.adam, *shape, x, target)
         critic += (self.other_work, self.other_slope, its)
         pending = self.beside.submit(self._value_epoch, *critic) if self.beside is not None else None
         self._policy_epoch(
-            *(*self.policy, *self.adam, *shape, x, latent, log_prob, advantage, c.clip, c.entropy_coef),
+            *(*self.policy, *self.adam, *shape, x, latent, log_prob, advantage, self.ratios, c.entropy_coef),
             *(self.work, self.slope, mine, *self.density, self.direction),
         )
         if pending is None:
@@ -130,7 +157,7 @@ class FastPath:
         else:
             pending.result()
         taken += mine[2]
-        return torch.tensor([mine[0], its[0], mine[1], its[1], mine[2]], dtype=torch.float64)
+        return float(mine[0]), float(its[0]), float(mine[1]), float(its[1]), float(mine[2])
 
 
 def _cores() -> int:
