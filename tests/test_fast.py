@@ -113,7 +113,8 @@ def agent_of(algo, space, policy=None, *, n=4, **options):
     policy = {"hidden": (6, 5)} | (policy or {})
     torso = policy.pop("torso", lambda: None)
     usual = {"minibatch": 50, "horizon": 32, "epochs": 1, "target_kl": 0.0, "learning_rate": 1e-3}
-    usual = usual if algo == "ppo" else {"actor_lr": 1e-3, "critic_lr": 2e-3}
+    others = {"actor_critic": {"actor_lr": 1e-3, "critic_lr": 2e-3}, "a2c": {"horizon": 7, "learning_rate": 1e-3}}
+    usual = others.get(algo, usual)
     config = algorithms.find(algo).Config(n_envs=n, **usual | options)
     critic = CriticConfig(hidden=policy["hidden"], activation=policy.get("activation", "tanh"))
     torch.manual_seed(2)
@@ -171,7 +172,7 @@ def run_both(algo, n, general, ours, path):
         rollout = rollout_of(general, general.learner.horizon, n, rng)
         ours.learner.generator.set_state(general.learner.generator.get_state())
         lines = [general.learner.update(rollout, update / UPDATES)]
-        if algo == "ppo":
+        if algo != "actor_critic":
             lines.append(ours.learner.update(rollout, update / UPDATES))
         else:
             table = torch.cat([*rollout[2:6], torch.zeros(1, n)]).numpy()
@@ -203,7 +204,7 @@ def run_both(algo, n, general, ours, path):
     return logged
 
 
-LOSSES = pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("actor_critic", 1), ("actor_critic", 3)])
+LOSSES = pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("a2c", 4), ("actor_critic", 1), ("actor_critic", 3)])
 
 
 @LOSSES
@@ -255,6 +256,24 @@ def test_every_setting_of_ppo_agrees_with_autograd(case):
         assert len(set(np.ravel(logged["epochs"]))) > 1
     if case == "a narrow clip":
         assert np.max(logged["clip_fraction"]) > 0.1
+
+
+OF_A2C = {
+    "one environment": {"n": 1},
+    "a horizon of one": {"horizon": 1},
+    "a long one": {"horizon": 200},
+    "lambda of gae": {"lam": 0.9},
+    "td": {"lam": 0.0},
+    "advantages standardised": {"normalize_advantage": True},
+    "a constant rate": {"anneal": False},
+}
+
+
+@pytest.mark.parametrize("case", OF_A2C)
+def test_every_setting_of_a2c_agrees_with_autograd(case):
+    options = dict(OF_A2C[case])
+    n = options.pop("n", 4)
+    run_both("a2c", n, *both("a2c", box(2), FULL, n=n, **options))
 
 
 @pytest.mark.parametrize("case", ["5 choices", "full state", "mixed"])

@@ -33,7 +33,7 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "description": {"algorithms", "errors", "heads", "typed"},
     "presets": set(),
     "plots": {"errors", "runs"},
-    "fast": {"distributions", "heads", "nets", "optim", "policies"},
+    "fast": {"advantages", "types", "distributions", "heads", "nets", "optim", "policies"},
     "profile": set(),
     "watchdog": {"errors", "distributions", "policies", "agent", "settings"},
     "doctor": set(),

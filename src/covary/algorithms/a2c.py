@@ -136,12 +136,12 @@ class Learner:
         """Raises NonFinite at the first number that is not finite, with nothing applied, unless such updates are left
         out; then {} is returned."""
         c = self.config
-        happened = rollout.obs if bool(rollout.valid.all()) else rollout.obs[rollout.valid > 0]
-        if not happened.numel():
+        if not bool(rollout.valid.any()):
             return {}
         if self.updates == 0:  # before any step, so that the first update sees observations of order one
-            self.policy.observe(happened)
-        made = estimate(self, rollout)
+            self._observe(rollout)
+        made = self.fast.estimate(rollout) if self.fast is not None else None
+        made = made or estimate(self, rollout)  # which names what is not finite
         if not len(made.value):
             return {}
         if self.lap is not None:
@@ -149,7 +149,7 @@ class Learner:
         self.optimizer.share = 1 - progress if c.anneal else 1.0
         seen = self._step(made)
         if self.updates > 0:
-            self.policy.observe(happened)
+            self._observe(rollout)
         self.updates += 1
         if not seen:
             return {}
@@ -157,6 +157,12 @@ class Learner:
             **seen,
             "learning_rate": c.learning_rate * self.optimizer.share * self.optimizer.scale,
         }
+
+    def _observe(self, rollout: Rollout) -> None:
+        if self.fast is not None:
+            self.fast.observe(rollout)
+        else:
+            self.policy.observe(rollout.obs[rollout.valid > 0])
 
     def _step(self, made: Estimates) -> dict[str, Any]:
         """Both networks' steps. Losses and norms of gradients; {} where a number was not finite."""

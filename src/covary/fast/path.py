@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covary.fast.steps import act
+from covary.advantages import Estimates
+from covary.fast.steps import SCALED, VALID, act
 from covary.fast.tables import Unknown, numpy_of, read
 from covary.nets import RunningNorm
+from covary.types import Rollout
 
 Floats = NDArray[np.float32]
 
@@ -61,11 +63,12 @@ class FastPath:
 
             self._learn, self._refused = learn, REFUSED
         else:
-            from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
+            from covary.fast.rollouts import estimates, log_probs, policy_epoch, show, value_epoch
 
+            self._estimates, self._show = estimates, show
             self._policy_epoch, self._value_epoch, self._log_probs = policy_epoch, value_epoch, log_probs
             self.ratios = float(getattr(config, "clip", math.inf))  # how far they may go from 1
-            self.order = np.arange(self.minibatch)
+            self.order, self.rows = np.arange(self.minibatch), np.zeros(self.minibatch, np.int64)
             self.other_work, self.other_slope = np.zeros_like(self.work), np.zeros_like(self.work)  # the critic's
             enough = learner.horizon * config.n_envs >= WORTH
             self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
@@ -121,6 +124,41 @@ class FastPath:
         """
         return torch.tensor(self._pass(batch, order.numpy()), dtype=torch.float64)
 
+    def estimate(self, rollout: Rollout) -> Estimates | None:
+        """What `covary.advantages.estimate` makes of a rollout, for `a2c`; None where a number is not finite, and then
+        nothing has changed.
+        """
+        c, scale = self.learner.config, self.learner.reward_scale
+        before = scale.running.copy(), scale.carry.copy()
+        reward = rollout.reward
+        if c.scale_rewards:
+            reward = scale(reward, c.gamma, rollout.lam, rollout.valid)
+        steps = _table(rollout)
+        size, n = steps.shape[1], rollout.reward.shape[1]
+        steps[SCALED] = reward.numpy().reshape(-1)
+        obs, next_obs = (part.numpy().reshape(size, -1) for part in (rollout.obs, rollout.next_obs))
+        latents = _columns(rollout.latent.flatten(0, 1))
+        x, made = np.empty_like(obs), np.empty((4, size), np.float32)
+        ours = (*self.policy, *self.normalizer[3:], self.clip, obs, next_obs, latents, steps, n, c.lam, x, made)
+        self._estimates(*ours, self.rows, self.work, *self.density, self.direction)
+        if not steps[VALID].all():
+            happened = steps[VALID] > 0
+            x, latents, made = x[happened], latents[happened], np.ascontiguousarray(made[:, happened])
+        numbers = (self.policy[0], x, latents, made)
+        if not math.isfinite(sum(float(np.add.reduce(part, None)) for part in numbers)):
+            scale.running[:], scale.carry[:] = before
+            return None
+        log_prob, advantage, target, value = torch.from_numpy(made)
+        if c.normalize_advantage:
+            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+        return Estimates(torch.from_numpy(x), torch.from_numpy(latents), log_prob, advantage, target, value)
+
+    def observe(self, rollout: Rollout) -> None:
+        """Shows the normaliser the observations of the steps that happened, of which there is one at least."""
+        if self.clip < math.inf:
+            steps = _table(rollout)
+            self._show(rollout.obs.numpy().reshape(steps.shape[1], -1), steps, *self.normalizer)
+
     def whole(self, batch: Any) -> tuple[float, float, float, float]:
         """The step of `a2c`: a pass of one minibatch, the whole batch, whose ratios are 1 since the policy is still the
         one that acted, and the slope of a ratio of 1 is that of log pi. Actor and critic loss, and their gradients'
@@ -165,6 +203,14 @@ def _cores() -> int:
     if torch.get_num_threads() == 1:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _table(rollout: Rollout) -> Floats:
+    """(5, B) reward, discount, lam and valid, and a row to write to."""
+    table = np.empty((5, rollout.reward.numel()), np.float32)
+    for row, part in enumerate((rollout.reward, rollout.discount, rollout.lam, rollout.valid)):
+        table[row] = part.numpy().reshape(-1)
+    return table
 
 
 def _columns(latent: Tensor) -> Floats:
