@@ -66,7 +66,7 @@ def by_hand(w: Workload, watch: Stopwatch) -> More:
 
 
 def peer(w: Workload, watch: Stopwatch, library: str) -> More:
-    """PPO of Stable-Baselines3, or of SBX, which takes the same words, as its documentation starts; A2C of the former."""
+    """PPO of Stable-Baselines3, or of SBX, which takes the same words, as its documentation starts; or SB3's A2C."""
     import importlib
 
     from stable_baselines3.common.env_util import make_vec_env

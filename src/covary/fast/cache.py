@@ -20,7 +20,7 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 """Of this room's source: Numba looks at the file of a kernel alone, and not at those of the kernels that it calls."""
 
 SHARES = {
-    "a2c": (("dense", "steps"), ("densities", "rollouts")),
+    "a2c": (("dense", "steps", "batches"), ("densities", "rollouts")),
     "ppo": (("dense", "steps"), ("densities", "rollouts")),
     "actor_critic": (("dense", "steps"), ("densities", "online")),
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covary.advantages import Estimates
-from covary.fast.steps import SCALED, VALID, act
+from covary.fast.steps import VALID, act
 from covary.fast.tables import Unknown, numpy_of, read
 from covary.nets import RunningNorm
 from covary.types import Rollout
@@ -63,18 +63,22 @@ class FastPath:
 
             self._learn, self._refused = learn, REFUSED
         else:
-            from covary.fast.rollouts import estimates, log_probs, policy_epoch, show, value_epoch
+            from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
 
-            self._estimates, self._show = estimates, show
             self._policy_epoch, self._value_epoch, self._log_probs = policy_epoch, value_epoch, log_probs
             self.ratios = float(getattr(config, "clip", math.inf))  # how far they may go from 1
             self.order, self.rows = np.arange(self.minibatch), np.zeros(self.minibatch, np.int64)
             self.other_work, self.other_slope = np.zeros_like(self.work), np.zeros_like(self.work)  # the critic's
             enough = learner.horizon * config.n_envs >= WORTH
             self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
+        if not learner.online and not hasattr(config, "epochs"):  # rollouts are short
+            from covary.fast.batches import estimates, show
+
+            self._estimates, self._show = estimates, show
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, config.entropy_coef, scaled])
         ours = (*self.policy, *self.adam, optimizer.taken)
+        self.rewards = (np.array([config.gamma, getattr(config, "lam", 0.0), scaled]), scale.running, scale.carry)
         self.before = (*ours, *self.normalizer, self.clip)  # the arguments of `learn`, but those of a step
         self.after = (scale.running, scale.carry, options, self.work, self.slope, *self.density, self.direction)
 
@@ -130,16 +134,12 @@ class FastPath:
         """
         c, scale = self.learner.config, self.learner.reward_scale
         before = scale.running.copy(), scale.carry.copy()
-        reward = rollout.reward
-        if c.scale_rewards:
-            reward = scale(reward, c.gamma, rollout.lam, rollout.valid)
         steps = _table(rollout)
         size, n = steps.shape[1], rollout.reward.shape[1]
-        steps[SCALED] = reward.numpy().reshape(-1)
         obs, next_obs = (part.numpy().reshape(size, -1) for part in (rollout.obs, rollout.next_obs))
         latents = _columns(rollout.latent.flatten(0, 1))
         x, made = np.empty_like(obs), np.empty((4, size), np.float32)
-        ours = (*self.policy, *self.normalizer[3:], self.clip, obs, next_obs, latents, steps, n, c.lam, x, made)
+        ours = (*self.policy, *self.normalizer[3:], self.clip, obs, next_obs, latents, steps, n, *self.rewards, x, made)
         self._estimates(*ours, self.rows, self.work, *self.density, self.direction)
         if not steps[VALID].all():
             happened = steps[VALID] > 0

@@ -9,7 +9,7 @@ from numba import float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Table, Vector, kernel
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, TOP, VALUE, score
-from covary.fast.steps import ADAM, DISCOUNT, LAM, POLICY, SCALED, adam, add_entropy, locate, normalize, observe, weigh
+from covary.fast.steps import ADAM, POLICY, adam, add_entropy, locate, weigh
 
 
 @kernel(void(*POLICY, Matrix, Matrix, Matrix, Vector, Table, Table, Numbers))
@@ -25,86 +25,6 @@ def log_probs(parameters, layers, plan, dims, box, given, x, latents, work, out,
         for b in range(n):
             locate(parameters, plan, dims, box, given, work, b, loc, spread)
             out[start + b] = score(plan, dims, box, work, plan[TOP], b, latents, start + b, loc, spread, slope)
-
-
-LOG_PROB, ADVANTAGE, TARGET, OLD_VALUE = range(4)  # rows of what `estimates` makes
-
-
-@kernel(
-    void(
-        *(*POLICY, Vector, Vector, float64),
-        *(Matrix, Matrix, Matrix, Matrix, int64, float64),
-        *(Matrix, Matrix, Indices, Matrix, Table, Table, Numbers),
-    )
-)
-def estimates(
-    parameters,
-    layers,
-    plan,
-    dims,
-    box,
-    given,
-    mean,
-    inv_std,
-    clip,
-    obs,
-    next_obs,
-    latents,
-    steps,
-    n,
-    lam,
-    x,
-    made,
-    rows,
-    work,
-    loc,
-    spread,
-    direction,
-):
-    """`covary.advantages.estimate`, over T steps of n environments: B = T n, time-major. obs, next_obs: (B, O) raw;
-    steps: (5, B), with the rewards to learn from in its row SCALED. Fills x (B, O) and made (4, B); rows: (B,) to work
-    in."""
-    size, most, ends = len(obs), work.shape[1], 0
-    for start in range(0, size, most):
-        m = min(most, size - start)
-        for b in range(m):
-            normalize(obs, start + b, mean, inv_std, clip, work, b)
-            for k in range(obs.shape[1]):
-                x[start + b, k] = work[k, b]
-        forward(parameters, layers, 0, len(layers), work, m)
-        for b in range(m):
-            locate(parameters, plan, dims, box, given, work, b, loc, spread)
-            made[LOG_PROB, start + b] = score(
-                plan, dims, box, work, plan[TOP], b, latents, start + b, loc, spread, direction
-            )
-            made[OLD_VALUE, start + b] = work[plan[VALUE], b]
-    # Where a step led is where the next one starts, but at the end of the rollout and where an episode was cut.
-    for i in range(size):
-        if i + n < size and steps[LAM, i] > 0.0:
-            made[TARGET, i] = made[OLD_VALUE, i + n]
-        else:
-            rows[ends] = i
-            ends += 1
-    for start in range(0, ends, most):
-        m = min(most, ends - start)
-        for b in range(m):
-            normalize(next_obs, rows[start + b], mean, inv_std, clip, work, b)
-        forward(parameters, layers, plan[DEPTH], len(layers), work, m)
-        for b in range(m):
-            made[TARGET, rows[start + b]] = work[plan[VALUE], b]
-    for i in range(size - 1, -1, -1):
-        value, discount = float64(made[OLD_VALUE, i]), float64(steps[DISCOUNT, i])
-        advantage = steps[SCALED, i] + discount * made[TARGET, i] - value
-        if i + n < size:
-            advantage += discount * lam * steps[LAM, i] * made[ADVANTAGE, i + n]
-        made[ADVANTAGE, i] = advantage
-        made[TARGET, i] = advantage + value
-
-
-@kernel(void(Matrix, Matrix, Numbers, Numbers, Numbers, Vector, Vector))
-def show(obs, steps, count, mean64, m2, mean, inv_std):
-    """The rows of obs (B, O) that happened, to the normaliser. steps: (5, B)."""
-    observe(obs, steps, len(obs), count, mean64, m2, mean, inv_std)
 
 
 _WORK = (Matrix, Matrix, Numbers)  # work, slope, sums
