@@ -8,7 +8,7 @@ from typing import Any
 
 from covary.errors import UsageError
 
-NAMES = ("a2c", "actor_critic", "ppo")
+NAMES = ("a2c", "actor_critic", "ppo", "trpo")
 
 
 def find(name: str) -> Any:

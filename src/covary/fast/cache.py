@@ -22,6 +22,7 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 SHARES = {
     "a2c": (("dense", "steps", "batches"), ("densities", "rollouts")),
     "ppo": (("dense", "steps"), ("densities", "rollouts")),
+    "trpo": (("dense", "steps"), ("densities", "rollouts")),
     "actor_critic": (("dense", "steps"), ("densities", "online")),
 }
 """Which rooms an algorithm needs, in two shares that take about as long as each other."""

@@ -32,7 +32,7 @@ class FastPath:
     """Acts and learns for a learner, whose modules stay what they are.
 
     Args:
-        learner: of `ppo`, `a2c` or `actor_critic`, its networks on the CPU in float32.
+        learner: of `ppo`, `a2c`, `trpo` or `actor_critic`, its networks on the CPU in float32.
 
     Raises:
         Unknown: something that the kernels do not do.
@@ -40,7 +40,7 @@ class FastPath:
 
     def __init__(self, learner: Any) -> None:
         config, optimizer, policy = learner.config, learner.optimizer, learner.policy
-        tables = read(policy, learner.critic, optimizer, entropy=config.entropy_coef > 0)
+        tables = read(policy, learner.critic, optimizer, entropy=getattr(config, "entropy_coef", 0.0) > 0)
         if not learner.online and (tables.layers[:, 2] * tables.layers[:, 3]).max() > LARGEST:
             raise Unknown("layers so large that PyTorch's products are faster")
         vector = numpy_of(optimizer.vector)
@@ -71,12 +71,12 @@ class FastPath:
             self.other_work, self.other_slope = np.zeros_like(self.work), np.zeros_like(self.work)  # the critic's
             enough = learner.horizon * config.n_envs >= WORTH
             self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
-        if not learner.online and not hasattr(config, "epochs"):  # rollouts are short
+        if not learner.online and not hasattr(config, "minibatch"):  # a rollout is learned from once, and short
             from covary.fast.batches import estimates, show
 
             self._estimates, self._show = estimates, show
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
-        options = np.array([config.gamma, config.entropy_coef, scaled])
+        options = np.array([config.gamma, getattr(config, "entropy_coef", 0.0), scaled])
         ours = (*self.policy, *self.adam, optimizer.taken)
         self.rewards = (np.array([config.gamma, getattr(config, "lam", 0.0), scaled]), scale.running, scale.carry)
         self.before = (*ours, *self.normalizer, self.clip)  # the arguments of `learn`, but those of a step
@@ -174,6 +174,16 @@ class FastPath:
             self.optimizer.back_to(before)
             raise FloatingPointError(f"losses {actor} and {critic}, norms of gradients {norms}")
         return actor, critic, norms[0], norms[1]
+
+    def fit(self, batch: Any, order: Tensor) -> tuple[float, float, int]:
+        """The critic's pass of `trpo` over its batch in this order: sums of losses and gradients' norms over its
+        minibatches, and how many there were."""
+        taken, its = self.optimizer.taken, np.zeros(3)
+        both = batch.x.contiguous().numpy(), batch.target.contiguous().numpy()
+        shape = (float(taken[0]), order.numpy(), self.minibatch)
+        self._value_epoch(*(*self.policy[:3], *self.adam, *shape, *both), *(self.other_work, self.other_slope, its))
+        taken += its[2]
+        return float(its[0]), float(its[1]), int(its[2])
 
     def _pass(self, batch: Any, order: NDArray[np.int64]) -> tuple[float, ...]:
         c, taken = self.learner.config, self.optimizer.taken
