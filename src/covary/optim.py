@@ -76,7 +76,7 @@ class Adam:
         self._scale = float(scale)
         self.settings[1] = self._share * self._scale
 
-    def of(self, module: int) -> tuple[list[Tensor], Tensor]:
+    def of(self, module: int) -> tuple[list[nn.Parameter], Tensor]:
         """The parameters of one of the modules, and their part of `vector`."""
         begin = sum(self.segments[:module])
         ends = itertools.accumulate(p.numel() for p in self.parameters)
