@@ -113,7 +113,10 @@ def agent_of(algo, space, policy=None, *, n=4, **options):
     policy = {"hidden": (6, 5)} | (policy or {})
     torso = policy.pop("torso", lambda: None)
     usual = {"minibatch": 50, "horizon": 32, "epochs": 1, "target_kl": 0.0, "learning_rate": 1e-3}
-    others = {"actor_critic": {"actor_lr": 1e-3, "critic_lr": 2e-3}, "a2c": {"horizon": 7, "learning_rate": 1e-3}}
+    others = {
+        "actor_critic": {"actor_lr": 1e-3, "critic_lr": 2e-3},
+        "a2c": {"horizon": 7, "actor_lr": 1e-3, "critic_lr": 2e-3},
+    }
     usual = others.get(algo, usual)
     config = algorithms.find(algo).Config(n_envs=n, **usual | options)
     critic = CriticConfig(hidden=policy["hidden"], activation=policy.get("activation", "tanh"))
@@ -747,7 +750,7 @@ def with_extras():
 
 
 @pytest.mark.parametrize("torso", [with_extras, nn.Identity, nn.Sequential, lambda: nn.Linear(OBS, 3)])
-@pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("actor_critic", 1)])
+@pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("a2c", 4), ("actor_critic", 1)])
 def test_what_changes_nothing_is_let_in(torso, algo, n):
     general, ours, path = both(algo, box(2), {"torso": torso}, n=n)
     ours.policy.train()
@@ -758,6 +761,8 @@ def test_what_changes_nothing_is_let_in(torso, algo, n):
 
 SMALL = {
     "ppo": {"n_envs": 3, "horizon": 20, "minibatch": 16, "epochs": 2, "steps": 180},
+    "a2c": {"n_envs": 3, "horizon": 5, "steps": 180},
+    "trpo": {"n_envs": 3, "horizon": 20, "minibatch": 16, "critic_epochs": 2, "steps": 180},
     "actor_critic": {"n_envs": 3, "steps": 180},
 }
 ALGORITHMS = pytest.mark.parametrize("algo", SMALL)

@@ -119,7 +119,10 @@ def limited(made=Drift):
 
 
 ROLLOUTS = {"algo": "ppo", "n_envs": 3, "horizon": 16, "minibatch": 12, "epochs": 2, "steps": 48 * 9}
+SHORT = {"algo": "a2c", "n_envs": 3, "horizon": 5, "steps": 405}
+NATURAL = {"algo": "trpo", "n_envs": 3, "horizon": 16, "minibatch": 12, "critic_epochs": 2, "steps": 48 * 9}
 ONLINE = {"algo": "actor_critic", "steps": 320, "n_envs": 2}
+EACH = pytest.mark.parametrize("algo", [ROLLOUTS, SHORT, NATURAL, ONLINE], ids=lambda options: options["algo"])
 SYNC, ASYNC = {"vectorization": "sync"}, {"vectorization": "async"}
 GENERAL = {"fast": False}
 ENVIRONMENTS = {
@@ -175,7 +178,7 @@ def assert_same(out, other):
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_a_stopped_run_ends_in_the_same_bits(algo, name, tmp_path):
     """Stopped again and again, in the middle of rollouts and episodes."""
     make, options = ENVIRONMENTS[name]
@@ -219,7 +222,7 @@ class StopsAfter:
 
 
 @pytest.mark.parametrize("name", ["drift", "processes", "general", "described"])
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
     """kill -9 between two checkpoints, twice."""
     make, options = ENVIRONMENTS[name]
@@ -240,7 +243,7 @@ def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_a_run_that_is_killed_before_its_last_line_writes_it_when_it_goes_on(algo, tmp_path, monkeypatch):
     """Whichever write is the last one: every file that says that the run is over is written after its last line."""
     options = algo | SYNC | {"save_every": algo["steps"]}
@@ -285,6 +288,8 @@ def test_tensors_that_describe_themselves_go_on_in_the_same_bits(tmp_path):
     ("options", "first"),
     [
         *[(ROLLOUTS | {"anneal": False}, first) for first in (200, 96, 30)],
+        *[(SHORT | {"anneal": False}, first) for first in (200, 17)],
+        *[(NATURAL, 96), (NATURAL, 70)],
         *[(ONLINE, 123), (ONLINE | GENERAL, 77)],
     ],
 )
@@ -297,7 +302,7 @@ def test_an_extended_run_is_the_longer_run(options, first, tmp_path):
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_sync_and_async_end_in_the_same_bits(algo, tmp_path):
     for options in (SYNC, ASYNC):
         train(Drift, tmp_path / options["vectorization"], algo | options)
@@ -346,7 +351,7 @@ def test_evaluations_are_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_an_environment_that_is_not_decided_by_its_seed_is_named(algo, vectorization, tmp_path, capsys):
     options = algo | {"vectorization": vectorization}
     with pytest.raises(SystemExit):
@@ -424,7 +429,7 @@ def test_a_state_dict_that_raises_is_told_before_the_first_step(tmp_path):
         train(Odd, tmp_path / "run", ONLINE | SYNC)
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_an_environment_that_describes_itself_and_raises_once(algo, tmp_path):
     """What it says of itself is then of after the step that failed, which the others have taken."""
     failed = []
@@ -551,7 +556,7 @@ def dying(tmp_path, monkeypatch):
     return Dying
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_a_process_that_dies_is_followed_by_another(algo, dying, tmp_path, capsys):
     options = algo | ASYNC | {"restart_workers": True}
     train(Drift, tmp_path / "whole", options)
@@ -562,7 +567,7 @@ def test_a_process_that_dies_is_followed_by_another(algo, dying, tmp_path, capsy
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@EACH
 def test_a_process_that_dies_is_named_and_what_was_learned_is_saved(algo, dying, tmp_path):
     train(Drift, tmp_path / "whole", algo | ASYNC)
     last = algo["n_envs"] - 1

@@ -24,6 +24,8 @@ import covary
 from covary.runs import find_checkpoint, read_checkpoint
 
 ROLLOUTS = {"algo": "ppo", "n_envs": 4, "horizon": 128, "epochs": 3, "steps": 6000, "save_every": 1000}
+SHORT = {"algo": "a2c", "steps": 20_000, "save_every": 1000}
+NATURAL = {"algo": "trpo", "n_envs": 4, "horizon": 128, "critic_epochs": 3, "steps": 6000, "save_every": 1000}
 ONLINE = {"algo": "actor_critic", "steps": 6000, "save_every": 700}
 FULL = {"policy": {"covariance": "full", "state_dependent": True}}
 GENERAL, ASYNC, SYNC = {"fast": False}, {"vectorization": "async"}, {"vectorization": "sync"}
@@ -35,6 +37,9 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo, processes": ("Pendulum-v1", ROLLOUTS | ASYNC),
     "ppo, general path": ("CartPole-v1", ROLLOUTS | SYNC | GENERAL),
     "ppo, vector environment, full covariance": (HELIOSTAT, ROLLOUTS | FULL),
+    "a2c": ("Pendulum-v1", SHORT | SYNC),
+    "a2c, general path, processes": ("CartPole-v1", SHORT | ASYNC | GENERAL),
+    "trpo": ("Pendulum-v1", NATURAL | SYNC),
     "actor_critic": ("Pendulum-v1", ONLINE),
     "actor_critic, 4 environments, processes": ("CartPole-v1", ONLINE | ASYNC | {"n_envs": 4, "steps": 12000}),
     "actor_critic, general path, evaluated": ("Pendulum-v1", ONLINE | GENERAL | EVALUATED | {"steps": 2100}),

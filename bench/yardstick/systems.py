@@ -48,7 +48,7 @@ def covary(w: Workload, watch: Stopwatch, policy: dict[str, Any] | None = None, 
         if w.env_id == POINT_MASS:
             shape["policy"] = {"covariance": "full"} | shape["policy"]
     elif algo == "a2c":
-        shape |= {"horizon": w.horizon, "learning_rate": A2C_LR}
+        shape |= {"horizon": w.horizon, "actor_lr": A2C_LR, "critic_lr": A2C_LR}
     else:
         shape |= {"horizon": w.horizon, "minibatch": w.minibatch, "epochs": w.epochs, "learning_rate": LR, "lam": LAM}
         shape["target_kl"] = 0.0  # every epoch of everyone is run

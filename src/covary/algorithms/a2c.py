@@ -49,10 +49,12 @@ class Config:
     """environments stepped together (N). Mnih 2016: 16 threads"""
     horizon: int = 5
     """steps of each between updates (T). Mnih 2016, sec. 8: 5"""
-    learning_rate: float = 7e-4
-    """of Adam, for actor and critic. Mnih 2016 draws RMSProp's from 1e-4 to 1e-2"""
+    actor_lr: float = 7e-4
+    """learning rate of the actor's Adam. Mnih 2016 draws RMSProp's, of both, from 1e-4 to 1e-2"""
+    critic_lr: float = 7e-4
+    """learning rate of the critic's Adam"""
     anneal: bool = True
-    """whether the learning rate falls linearly to 0 over the run, as in Mnih 2016"""
+    """whether the learning rates fall linearly to 0 over the run, as in Mnih 2016"""
     gamma: float = 0.99
     """discount. Mnih 2016: 0.99"""
     lam: float = 1.0
@@ -70,7 +72,7 @@ class Config:
         check_fields(
             self,
             sizes=("n_envs", "horizon"),
-            positive=("learning_rate",),
+            positive=("actor_lr", "critic_lr"),
             shares=("gamma", "lam"),
             floors=("entropy_coef", "max_grad_norm"),
         )
@@ -121,7 +123,7 @@ class Learner:
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon = config.horizon
-        self.optimizer = Adam([policy, critic], config.learning_rate, eps=1e-5)
+        self.optimizer = Adam([policy, critic], [config.actor_lr, config.critic_lr], eps=1e-5)
         self.optimizers = {"adam": self.optimizer}
         self.reward_scale = ReturnScale(config.n_envs)
         self.updates = 0
@@ -155,7 +157,7 @@ class Learner:
             return {}
         return {
             **seen,
-            "learning_rate": c.learning_rate * self.optimizer.share * self.optimizer.scale,
+            "learning_rate": c.actor_lr * self.optimizer.share * self.optimizer.scale,
         }
 
     def _observe(self, rollout: Rollout) -> None:
@@ -196,4 +198,4 @@ class Learner:
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.updates = int(numbers["updates"])
         self.reward_scale.load_state(numbers["reward_scale"])
-        self.skipped = int(numbers["skipped"])
+        self.skipped = int(numbers.get("skipped", 0))

@@ -173,7 +173,10 @@ class Learner:
         scalars: dict[str, Any] = {"explained_variance": explained_variance(batch.target, value)}
         if step is not None:
             scalars |= {"actor_loss": step.loss, "actor_grad_norm": step.norm, "kl": step.kl, "step_share": step.share}
-        return scalars | fitted
+        scalars |= fitted
+        if self.on_nonfinite == "skip":  # of targets that are finite the variance may not be
+            return {name: value for name, value in scalars.items() if math.isfinite(value)}
+        return scalars
 
     def _step(self, batch: Batch) -> NaturalStep | None:
         """The policy's; None where a number was not finite."""
@@ -246,4 +249,4 @@ class Learner:
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.updates = int(numbers["updates"])
         self.reward_scale.load_state(numbers["reward_scale"])
-        self.skipped = int(numbers["skipped"])
+        self.skipped = int(numbers.get("skipped", 0))

@@ -145,7 +145,7 @@ class FastPath:
             happened = steps[VALID] > 0
             x, latents, made = x[happened], latents[happened], np.ascontiguousarray(made[:, happened])
         numbers = (self.policy[0], x, latents, made)
-        if not math.isfinite(sum(float(np.add.reduce(part, None)) for part in numbers)):
+        if not math.isfinite(sum(float(np.add.reduce(part, None, np.float64)) for part in numbers)):
             scale.running[:], scale.carry[:] = before
             return None
         log_prob, advantage, target, value = torch.from_numpy(made)
@@ -169,7 +169,7 @@ class FastPath:
         """
         before = self.optimizer.copy()
         _, critic, *norms, _ = self._pass(batch, self.order[: len(batch.target)])
-        actor = float(np.dot(batch.log_prob.numpy(), batch.advantage.numpy())) / -len(batch.target)
+        actor = float(torch.dot(batch.log_prob, batch.advantage)) / -len(batch.target)
         if not math.isfinite(actor + critic + sum(norms)):
             self.optimizer.back_to(before)
             raise FloatingPointError(f"losses {actor} and {critic}, norms of gradients {norms}")
