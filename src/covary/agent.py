@@ -17,7 +17,7 @@ from covary import algorithms, description, runs
 from covary.envs import spaces
 from covary.errors import UsageError, check_sizes
 from covary.heads import PolicyConfig
-from covary.nets import Activation, QValues, Value, mlp, width_of
+from covary.nets import Activation, QValues, Value, mlp, threads_of_torch, width_of
 from covary.policies import make_policy
 from covary.types import Learner
 
@@ -84,7 +84,8 @@ class Agent:
         self.custom_torso = torso is not None
         net_seed, noise_seed = (int(s) for s in np.random.SeedSequence((seed, 0xA6E7)).generate_state(2))
         size = self.encode.size
-        with torch.random.fork_rng(devices=[]):  # the user's own random numbers are not ours to move
+        # The user's own random numbers are not ours to move; and threads, once started, would be missing in a fork.
+        with torch.random.fork_rng(devices=[]), threads_of_torch(1):
             torch.manual_seed(net_seed)
             c = self.critic_config
             own = copy.deepcopy(torso)

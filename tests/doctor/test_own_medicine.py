@@ -19,7 +19,9 @@ EXAMPLES = Path(covary.__file__).parents[2] / "examples"
 def test_every_algorithm_is_healthy(algo, env, tmp_path):
     agent = covary.untrained(env, algo, seed=0)
     sizes = sorted(tuple(p.shape) for p in agent.learner.optimizer.parameters if p.numel())
-    few = {"n_envs": 2, "horizon": 64} if algo == "ppo" else {}
+    few = {"ppo": {"n_envs": 2, "horizon": 64}, "trpo": {"n_envs": 2, "horizon": 64}, "a2c": {"n_envs": 2}}.get(
+        algo, {}
+    )
     with doctor.watch() as checkup:
         covary.train(env, algo, 300, seed=0, out=str(tmp_path / "run"), preset="none", **few)
     assert [finding for finding in checkup.findings if finding.severity != "note"] == []

@@ -223,6 +223,7 @@ class Learner:
         self.memory, self.reward_scale = self.past.memory, self.past.reward_scale
         head: Any = policy.head
         self.wide = widened(head)
+        self.latest = (0.0, 0.0)  # what the last step of the policy said
         self.fast: Any = None
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the rest of the update is left out
@@ -252,7 +253,10 @@ class Learner:
                     improved.append(self._improve(batch))
             except FloatingPointError:
                 self._refuse(batch)
-        return means(LOGGED, seen) | means(("actor_loss", "actor_grad_norm"), improved)
+        if improved:
+            self.latest = improved[-1]
+        said = means(("actor_loss", "actor_grad_norm"), improved or [self.latest])
+        return means(LOGGED, seen) | said if seen else {}
 
     def _batch(self, progress: float) -> tuple[Batch, Any]:
         steps, places = self.past.sample(progress, self.generator, self.device)
@@ -277,7 +281,7 @@ class Learner:
             self.memory.prioritise(places, error.cpu().numpy())
         return loss, float(y.mean()), float(norm)
 
-    def _improve(self, batch: Batch) -> tuple[float, ...]:
+    def _improve(self, batch: Batch) -> tuple[float, float]:
         """A step of the policy and of the targets: its loss and its gradient's norm."""
         c, own = self.config, (self.policy, self.critic)
         policy, critic = own if self.fast is None else (self.fast.policy, self.fast.critic)
@@ -298,8 +302,10 @@ class Learner:
         )
 
     def numbers(self) -> dict[str, Any]:
-        return {**self.past.numbers(), "skipped": self.skipped}
+        return {**self.past.numbers(), "skipped": self.skipped, "latest": list(self.latest)}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.past.load_numbers(numbers)
         self.skipped = int(numbers["skipped"])
+        loss, norm = numbers["latest"]
+        self.latest = float(loss), float(norm)
