@@ -75,7 +75,7 @@ class Iterations:
         agent, n, whole = self.agent, self.adapter.n, self.agent.learner.horizon
         horizon, ahead = min(whole, -(-(self.total - agent.steps) // n)), agent.ahead
         if not len(self.noise):
-            self.noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise(whole, n)
+            self.noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise_in_time(whole, n)
         draw = agent.sample if agent.fast is None else agent.fast.act
         try:
             while self.t < horizon and self.stop.signal is None:

@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from numpy.typing import NDArray
@@ -37,12 +37,12 @@ from torch.nn import functional as F
 
 from covary import guard
 from covary.advantages import estimate, explained_variance, log_probs
-from covary.errors import check_fields
+from covary.errors import check_choice, check_fields
 from covary.nets import Value
 from covary.optim import Adam, descend
 from covary.policies import Policy, mean_entropy
 from covary.returns import ReturnScale
-from covary.types import Rollout
+from covary.types import Exploration, Rollout
 
 DEFAULTS: dict[str, Any] = {}
 """What policy and critic are made of where the user leaves it open, and it is not what others are made of."""
@@ -81,11 +81,17 @@ class Config:
     scale_rewards: bool = True
     """whether rewards are divided by the running deviation of the discounted return"""
 
+    exploration: Exploration = "white"
+    """white: each step's noise is its own; correlated: it changes slowly, and has the same law at each step"""
+    correlation_time: float = 15.0
+    """steps after which the correlation of that noise is 1/e"""
+
     def __post_init__(self) -> None:
+        check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
             sizes=("n_envs", "epochs", "minibatch", *(["horizon"] if self.horizon is not None else [])),
-            positive=("learning_rate", "clip"),
+            positive=("correlation_time", "learning_rate", "clip"),
             shares=("gamma", "lam"),
             floors=("entropy_coef", "target_kl", "max_grad_norm"),
         )
