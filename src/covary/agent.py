@@ -106,9 +106,7 @@ class Agent:
         self.fast: FastPath | None = None
         self.ahead: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # noise that was drawn and not used yet
         self.carried: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (N, W) the last that was correlated
-        if getattr(self.config, "exploration", "white") == "correlated" and not isinstance(
-            self.policy.head, GaussianHead
-        ):
+        if self.correlated and not isinstance(self.policy.head, GaussianHead):
             raise UsageError(
                 "Noise that is correlated in time needs a Gaussian policy.",
                 given=f"exploration correlated with {type(self.policy.head).__name__.removesuffix('Head')} actions",
@@ -120,6 +118,11 @@ class Agent:
         noise: NDArray[np.float32] = self.policy.head.noise(shape, self.learner.generator).numpy()
         return noise
 
+    @property
+    def correlated(self) -> bool:
+        """Whether the noise of its steps is correlated in time."""
+        return getattr(self.config, "exploration", "white") == "correlated"
+
     def noise_in_time(self, t: int, n: int) -> NDArray[np.float32]:
         """noise(t, n) for t steps that follow those of the last call.
 
@@ -127,7 +130,7 @@ class Agent:
         step: e_t = k e_{t-1} + sqrt(1 - k^2) w_t, k = exp(-1 / correlation_time), w white.
         """
         noise = self.noise(t, n)
-        if getattr(self.config, "exploration", "white") == "correlated":
+        if self.correlated:
             keep = np.float32(math.exp(-1 / self.config.correlation_time))
             new = np.sqrt(1 - keep * keep)
             for k, now in enumerate(noise):
