@@ -8,7 +8,7 @@ from typing import Any
 
 from covary.errors import UsageError
 
-NAMES = ("actor_critic", "ppo", "sac")
+NAMES = ("actor_critic", "mpo", "ppo", "sac")
 
 
 def find(name: str) -> Any:

@@ -142,6 +142,10 @@ class BoxNormal(Distribution):
         new._validate_args = self._validate_args
         return new
 
+    def around(self, loc: Tensor) -> BoxNormal:
+        """The same covariance around another mean of the latent, (*B, D)."""
+        return BoxNormal(loc, self._scale, factor=self._factor, geometry=self.geometry, validate_args=False)
+
     # --- parameters
 
     @property

@@ -23,6 +23,7 @@ SHARES = {
     "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
     "actor_critic": (("dense", "steps", "descent"), ("densities", "online")),
     "sac": (("descent", "diagonal"),),
+    "mpo": (("descent", "diagonal"),),
 }
 """Which rooms an algorithm needs, in two shares that take about as long as each other."""
 SHARE = "COVARY_KERNELS"

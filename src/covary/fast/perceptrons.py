@@ -266,13 +266,18 @@ class FastNetworks:
             raise Unknown(f"on {learner.device.type}")
         self.policy, self.critic = FastPolicy(learner.policy), FastValues(learner.critic)
         self.target = FastValues(learner.target.network)
-        self.optimizers, self.followed = list(learner.optimizers.values()), learner.target
+        self.optimizers, self.followed = list(learner.optimizers.values()), [learner.target]
+        self.targets: tuple[FastPolicy | None, FastValues] = None, self.target
+        if (old := getattr(learner, "target_policy", None)) is not None:
+            self.targets = FastPolicy(old.network), self.target
+            self.followed.append(old)
         rooms = {id(p): view for adam in self.optimizers for p, view in zip(adam.parameters, adam.views, strict=True)}
         for network in (self.policy.network, *self.critic.networks):
             network.gradients = [rooms[id(p)] for p in network.parameters]
         for adam in self.optimizers:
             adam.kernel = descent.descend
-        self.followed.kernel = descent.follow
+        for target in self.followed:
+            target.kernel = descent.follow
         try:
             self.draws: Draws | None = Draws(self.policy)
             self.draws.to_own = rooms.get(id(getattr(learner.policy.head, "log_std", None)), self.draws.to_own)
@@ -295,7 +300,8 @@ class FastNetworks:
         """Back to the optimizers' own ways."""
         for adam in self.optimizers:
             adam.kernel = None
-        self.followed.kernel = None
+        for target in self.followed:
+            target.kernel = None
 
     @torch.no_grad()
     def act(self, obs: NDArray[np.float32], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
