@@ -8,10 +8,10 @@
             y <- r + discount mean_i q_i
             descend  sum_k (Q_k(s, a) - y)^2 / 2                                   policy evaluation
             w_i <- softmax_i(q_i / eta)                                            E-step, 1806.06920 eq. 7
-            descend  eta eps + eta mean_s log mean_i exp(q_i / eta), in log eta    its dual, eq. 8
+            descend  eta eps + eta mean_s log mean_i exp(q_i / eta), in eta        its dual, eq. 8
             descend  - mean_s sum_i w_i [log pi(a_i; mu, Sigma_old) + log pi(a_i; mu_old, Sigma)]
                      + alpha_mu KL_mu + alpha_Sigma KL_Sigma, in the policy        M-step, 1812.02256 sec. 4.2
-            descend  alpha (eps - KL), in log alpha, for the mean and for the covariance
+            descend  alpha (eps - KL), in alpha, for the mean and for the covariance
             theta-bar <- theta-bar + tau (theta - theta-bar);  now and then pi_old <- pi
 
     KL_mu = KL(N(mu_old, Sigma_old) || N(mu, Sigma_old)),  KL_Sigma = KL(N(mu_old, Sigma_old) || N(mu_old, Sigma))
@@ -26,8 +26,8 @@ Where we differ, and why:
 4. The likelihood is that of the exact density on the action space, wrapped dimensions included, at latents that are
    kept. The KL is that of the latent Gaussians: exact, but for wrapped dimensions, where it is an upper bound, so that
    the policy moves less than its bounds allow and never more.
-5. eta and both alphas are positive by their logarithms. The critics' targets follow at every update; only the target
-   policy is copied.
+5. eta and both alphas move by their logarithms, each along the slope in itself: its step is a share of it, however
+   small it has become. The critics' targets follow at every update; only the target policy is copied.
 6. Rewards are divided by the running deviation of the discounted return, and observations are standardised, both by
    the statistics at the time of the update: what is kept is raw.
 7. A truncated episode bootstraps from its true last observation (Pardo 2018).
@@ -205,6 +205,8 @@ LOGGED = (
     *("mean_multiplier", "covariance_multiplier", "critic_grad_norm", "actor_grad_norm"),
 )
 """What an update tells."""
+LEAST = 1e-4
+"""Below which neither the temperature nor a multiplier goes: a way back would take too long."""
 
 
 @torch.no_grad()
@@ -239,10 +241,11 @@ def kl_of_weights(weight: Tensor) -> Tensor:
 
 
 def temperature_loss(log_temperature: Tensor, q: Tensor, epsilon: float) -> Tensor:
-    """g(eta), convex in eta; g'(eta) = epsilon - kl_of_weights(weights(q, eta)). q: (S, B)."""
+    """g(eta) / eta, that divisor held, so that its slope in log eta is g'(eta) = epsilon - kl_of_weights(weights(q, eta)).
+    g is convex. q: (S, B)."""
     eta = log_temperature.exp()
     log_mean = torch.logsumexp(q / eta, 0) - math.log(len(q))
-    return eta * (epsilon + log_mean.mean())  # 1806.06920 eq. 8
+    return eta * (epsilon + log_mean.mean()) / eta.detach()  # 1806.06920 eq. 8
 
 
 def halves(old: BoxNormal, new: BoxNormal) -> tuple[BoxNormal, BoxNormal]:
@@ -272,7 +275,7 @@ def actor_loss(likelihood: Tensor, kl: tuple[Tensor, Tensor], multiplier: tuple[
 
 def multiplier_loss(log_multiplier: Tensor, kl: Tensor, epsilon: float) -> Tensor:
     """Its slope is by how much the KL stays below its bound."""
-    return log_multiplier.exp() * (epsilon - kl.detach())
+    return log_multiplier * (epsilon - kl.detach())
 
 
 def losses(
@@ -408,12 +411,15 @@ class Learner:
         weight = weights(drawn.q, eta)
         new = policy.density(batch.next_x)
         assert isinstance(new, BoxNormal)
-        kl = kls(drawn.old, new)
-        term = actor_loss(likelihood(drawn, new, weight), kl, (multipliers[0], multipliers[1]))
+        of_policy = kls(drawn.old, new)
+        term = actor_loss(likelihood(drawn, new, weight), of_policy, (multipliers[0], multipliers[1]))
         norm = descend(term, self.optimizers["actor_adam"], c.max_grad_norm)
-        of_each = (kl_of_weights(weight).item(), kl[0].item(), kl[1].item())
+        of_each = (kl_of_weights(weight).item(), of_policy[0].item(), of_policy[1].item())
         bounds = (c.epsilon, c.epsilon_mean, c.epsilon_covariance)
-        slopes = [x * (bound - k) for x, bound, k in zip((eta, *multipliers), bounds, of_each, strict=True)]
+        slopes = [
+            bound - kl if bound < kl or x > LEAST else 0.0
+            for x, bound, kl in zip((eta, *multipliers), bounds, of_each, strict=True)
+        ]
         self.optimizers["dual_adam"].step(torch.tensor(slopes, device=self.device).unbind(), 0.0)
         return term.item(), norm, (eta, *of_each, *multipliers)
 
