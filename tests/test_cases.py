@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from covary.distributions import BoxNormal, Categorical, Geometry
+from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry
 from covary.envs.adapter import Adapter
 from covary.envs.faults import EnvironmentFault
 from covary.envs.sources import resolve
@@ -46,10 +46,10 @@ def cases():
 
 
 def test_densities_stay_finite(cases):
-    """4,000 cases, of which the bench has as many as one likes."""
-    rows = list(cases.run(31 * 130, 0))
-    assert len(rows) == 31
-    assert sum(row["cases"] for row in rows) >= 4000
+    """6,000 cases, of which the bench has as many as one likes."""
+    rows = list(cases.run(48 * 130, 0))
+    assert len(rows) == 48
+    assert sum(row["cases"] for row in rows) >= 5900
     for row in rows:
         assert row["non_finite"] == {}, row
         assert row["tracebacks"] == {}, row
@@ -60,7 +60,7 @@ def test_densities_stay_finite(cases):
 @pytest.mark.parametrize("broken", ["nan", "outside"])
 def test_the_trial_sees_what_is_not_finite(cases, monkeypatch, broken):
     rng = np.random.default_rng(0)
-    case = cases.case(rng, "auto", "usual", False, 50)
+    case = cases.case(rng, "auto", "usual", "diagonal", 50)
     assert not +cases.faults(case)
     real = BoxNormal.to_action
     change = {"nan": lambda x: x * torch.where(x == x.max(), torch.nan, 1.0), "outside": lambda x: x + 1e9}[broken]
@@ -139,9 +139,9 @@ def floats(*shape, low=-100.0, high=100.0):
 @st.composite
 def spreads(draw):
     """A spread of three densities of two dimensions, and its name; mostly right."""
-    name = draw(st.sampled_from(["scale", "scale_tril", "covariance_matrix", "factor"]))
+    name = draw(st.sampled_from(["scale", "scale_tril", "covariance_matrix", "factor", "residual"]))
     std = draw(floats(3, 2, low=2.0**-12, high=1024.0))
-    if std.shape != (3, 2) or name == "scale":
+    if std.shape != (3, 2) or name in ("scale", "residual"):
         return name, std
     factor = torch.diag_embed(std) + torch.tensor([[0.0, 0.0], [draw(st.sampled_from([0.0, 0.5])), 0.0]])
     return name, factor @ factor.mT if name == "covariance_matrix" else factor
@@ -153,7 +153,8 @@ def test_any_parameters_are_a_density_or_a_reason(loc, named, action):
     name, spread = named
     geometry = Geometry.box([0.0, -1.0], [1.0, np.inf])
     try:
-        density = BoxNormal(loc, **{name: spread}, geometry=geometry)
+        loading = {"loading": torch.ones(3, 2, 1)} if name == "residual" else {}
+        density = BoxNormal(loc, **{name: spread}, **loading, geometry=geometry)
         log_prob = density.log_prob(action)
     except ValueError as error:
         tells(error)
@@ -193,6 +194,43 @@ def test_parameters_of_every_kind_are_told():
 def test_any_logits_are_choices_or_a_reason(logits, choice):
     try:
         density = Categorical(logits)
+        log_prob = density.log_prob(torch.as_tensor(choice))
+    except ValueError as error:
+        tells(error)
+        return
+    assert not log_prob.isnan().any()
+    assert (log_prob <= 0).all()
+    assert density.entropy().isfinite().all()
+
+
+@some
+@given(
+    floats(3, 2, low=1.0, high=2.0**30),
+    floats(3, 2, low=1.0, high=2.0**30),
+    floats(3, 2, low=0.0, high=1.0),
+    st.floats(-8, 8),
+)
+def test_any_shapes_are_a_beta_or_a_reason(alpha, beta, action, noise):
+    try:
+        density = Beta(alpha, beta)
+        log_prob = density.log_prob(action)
+    except ValueError as error:
+        tells(error)
+        return
+    assert not log_prob.isnan().any()
+    drawn = density.draw(noise=torch.full_like(density.noise(), noise))
+    assert all(x.isfinite().all() for x in drawn)
+    assert density.entropy().isfinite().all()
+
+
+@some
+@given(
+    floats(3, 2, 4, low=-(2.0**100), high=2.0**100),
+    mostly(arrays.arrays(np.int64, (3, 2), elements=st.integers(0, 3)), tensors()),
+)
+def test_any_logits_are_several_choices_or_a_reason(logits, choice):
+    try:
+        density = Choices(logits)
         log_prob = density.log_prob(torch.as_tensor(choice))
     except ValueError as error:
         tells(error)

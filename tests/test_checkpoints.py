@@ -489,6 +489,11 @@ def box(n, **other):
     return {"kind": "Box", "low": -1.0, "high": 1.0, "shape": [n], "dtype": "float32"} | other
 
 
+def several(nvec):
+    zeros = [0] * len(nvec)
+    return {"kind": "MultiDiscrete", "nvec": nvec, "start": zeros, "shape": [len(nvec)], "dtype": "int64"}
+
+
 AMOUNTS = {
     "layers of a million": {"policy": {"hidden": [10**6, 10**6]}},
     "a critic of a million": {"critic": {"hidden": [10**6, 10**6]}},
@@ -505,6 +510,11 @@ AMOUNTS = {
     "a million actions": {"action_space": box(10**6)},
     "10**12 choices": {"action_space": {"kind": "Discrete", "n": 10**12, "start": 0}},
     "a million choices": {"action_space": {"kind": "Discrete", "n": 10**6, "start": 0}},
+    "a million choices at once": {"action_space": several([10**6])},
+    "many dimensions of many choices": {"action_space": several([1] * 4000 + [10**4])},
+    "a million switches": {"action_space": {"kind": "MultiBinary", "n": 10**6}},
+    "a rank of a billion": {"policy": {"covariance": "lowrank", "rank": 10**9}},
+    "a rank that is a word": {"policy": {"covariance": "lowrank", "rank": "1"}},
     "10**12 observed choices": {"observation_space": {"kind": "Discrete", "n": 10**12, "start": 0}},
     "a torso of one's own": {"custom_torso": True, "observation_space": box(2**23)},
     "low above high": {"action_space": box(1, low=2.0)},

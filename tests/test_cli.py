@@ -129,6 +129,7 @@ def test_every_option_reaches_the_run(shell):
     c = settings("r")
     assert c["policy"] == {
         "covariance": "full",
+        "rank": None,
         "state_dependent": True,
         "bounds": "mean",
         "periodic": [],
@@ -154,6 +155,10 @@ def test_every_option_reaches_the_run(shell):
         "--policy.covariance fixed --policy.covariance_matrix 0.01 0.01",
         "--policy.covariance fixed --policy.covariance-matrix 0.5 0.1 0.1 0.5",
         "--policy.state_dependent",
+        "--policy.covariance lowrank",
+        "--policy.covariance lowrank --policy.rank 1",
+        "--policy.bounds beta",
+        "--policy.bounds beta squash",
         "--n_envs 2",
         "--policy.hidden 8",
         "--steps=20",
@@ -165,6 +170,21 @@ def test_other_spellings(shell, words):
     code, _, err = shell("train", f"{WORLDS}:Plane", *steps, "--out", "r", *sizes, *words.split())
     assert code == 0, err
     assert covary.load("r").steps == 20
+
+
+@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("env", ["Dials", "Switches"])
+def test_several_choices_from_the_command_line(shell, env, algo):
+    sizes = FAST if algo == "ppo" else []
+    code, _, err = shell("train", f"{WORLDS}:{env}", "--algo", algo, "--steps", 40, "--out", "r", *sizes)
+    assert code == 0, err
+    assert settings("r")["chosen"]["why"] == "several choices at once"
+    for words in ([], ["--stochastic"]):
+        code, out, err = shell("eval", "r", "--episodes", 3, "--json", *words)
+        assert code == 0, err
+        assert json.loads(out)["episodes"] == 3
+    assert shell("train", "--resume", "r", "--steps", 80)[0] == 0
+    assert covary.load("r").steps == 80
 
 
 def test_options_before_the_environment(shell):
@@ -336,6 +356,24 @@ BAD = {  # command, and what its message says
     "negative rate": (["train", LINE, "--learning-rate", "-1"], ["learning_rate", "-1"]),
     "negative entropy": (["train", LINE, "--entropy-coef", "nan"], ["entropy_coef", "nan"]),
     "covariance": (["train", LINE, "--policy.covariance", "ful"], ["covariance", "ful"]),
+    "a rank too high": (
+        ["train", PLANE, "--policy.covariance", "lowrank", "--policy.rank", "2"],
+        ["rank", "below", '"full"'],
+    ),
+    "no rank": (
+        ["train", PLANE, "--policy.covariance", "lowrank", "--policy.rank", "0"],
+        ["rank", "1 or above", "full"],
+    ),
+    "a rank of nothing": (["train", PLANE, "--policy.rank", "1"], ["rank", "diagonal", "lowrank"]),
+    "a Beta that is coupled": (
+        ["train", PLANE, "--policy.bounds", "beta", "--policy.covariance", "full"],
+        ["independent of all others", 'bounds="squash"'],
+    ),
+    "an open Beta": (["train", f"{WORLDS}:Open", "--policy.bounds", "beta"], ["finite", "auto"]),
+    "a covariance of dials": (
+        ["train", f"{WORLDS}:Dials", "--policy.covariance", "full"],
+        ["policy.covariance", "choices have no such thing"],
+    ),
     "spread": (["train", LINE, "--policy.init-std", "3"], ["init_std", "3.0", "share"]),
     "preset": (["train", LINE, "--preset", "atari"], ["preset", "atari"]),
     "no gpu": (["train", LINE, "--device", "cuda"], ["cuda", "cpu"]),

@@ -52,7 +52,10 @@ class Walk:
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (1, 2), np.float32)
         self.choices = choices
         box = gym.spaces.Box(-1.0, 1.0, (1, 1), np.float32)
-        self.single_action_space = gym.spaces.Discrete(choices, start=-1) if choices else box
+        if isinstance(choices, tuple):
+            self.single_action_space = gym.spaces.MultiDiscrete([choices], start=[[-1] * len(choices)])
+        else:
+            self.single_action_space = gym.spaces.Discrete(choices, start=-1) if choices else box
         self.generator = torch.Generator(device)
 
     def reset(self, seed):
@@ -61,8 +64,9 @@ class Walk:
         return self.state
 
     def step(self, action):
-        assert action.shape == ((self.num_envs,) if self.choices else (self.num_envs, 1, 1))
+        assert action.shape == (self.num_envs, *self.single_action_space.shape)
         assert not (action.abs() > 1).any()
+        action = action.sum((1, 2)) if isinstance(self.choices, tuple) else action
         noise = torch.randn(self.num_envs, generator=self.generator)
         place = self.state[:, 0, 0] + action.reshape(-1) + noise
         count = self.state[:, 0, 1] + 1
@@ -172,7 +176,7 @@ def test_a_nan_action_is_seen_in_the_reward():
 # ---------------------------------------------------------------------------------------------------- rollouts
 
 
-@pytest.mark.parametrize("choices", [0, 3])
+@pytest.mark.parametrize("choices", [0, 3, (3, 2)])
 def test_a_rollout_is_what_the_adapter_would_have_made_of_it(choices):
     """The same noise, step by step through Gymnasium's interface: the same rows and the same episodes."""
     n, horizon = 6, 20

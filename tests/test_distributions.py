@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, logsumexp
 from torch import Tensor
 from torch.autograd import gradcheck
-from torch.distributions import MultivariateNormal, TransformedDistribution, kl_divergence
+from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, TransformedDistribution, kl_divergence
 from torch.distributions import transforms as T
 
-from covary.distributions import BoxNormal, Categorical, Geometry, latent_kl, scalar
+from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry, Product, latent_kl, scalar
 
 TWO_PI, INF = 2 * math.pi, math.inf
 FALSE_ALARM = 1e-6  # of each statistical test
@@ -57,21 +57,31 @@ def cholesky(std: Array, corr: Array) -> Array:
 
 @dataclass(frozen=True)
 class Box:
-    """A row: what each dimension is, loc and standard deviations of the latent, correlations (12, 13, 23) if full."""
+    """A row: what each dimension is, loc and standard deviations of the latent, correlations (12, 13, 23) if full, and
+    if of low rank the share of each deviation that each common number has, (D, R)."""
 
     names: tuple[str, ...]
     loc: tuple[float, ...]
     std: tuple[float, ...]
     corr: tuple[float, ...] = ()
+    shared: tuple[tuple[float, ...], ...] = ()
 
     def __str__(self) -> str:
-        return f"{'-'.join(self.names)} {'full' if self.corr else 'diagonal'} {self.std}"
+        kind = f"rank {len(self.shared[0])}" if self.shared else "full" if self.corr else "diagonal"
+        return f"{'-'.join(self.names)} {kind} {self.std}"
+
+    @property
+    def correlated(self) -> bool:
+        return bool(self.corr or self.shared)
 
     @property
     def tril(self) -> Array:
         corr = np.eye(len(self.names))
         if self.corr:
             corr[np.triu_indices(len(corr), 1)] = self.corr
+        elif self.shared:
+            corr = np.array(self.shared) @ np.array(self.shared).T
+            np.fill_diagonal(corr, 1.0)
         return cholesky(np.array(self.std), np.triu(corr, 1).T + np.triu(corr))
 
     @property
@@ -82,6 +92,11 @@ class Box:
         """The row's density; in a batch every element has a loc and a covariance of its own."""
         k = torch.arange(math.prod(batch), dtype=dtype).reshape(batch) / 10
         loc = torch.tensor(self.loc, dtype=dtype) + k[..., None]
+        if self.shared:
+            v, std = np.array(self.shared), np.array(self.std)
+            loading = torch.tensor(std[:, None] * v, dtype=dtype) * (1 + k[..., None, None])
+            residual = torch.tensor(std * np.sqrt(1 - np.square(v).sum(-1)), dtype=dtype) * (1 + k[..., None])
+            return BoxNormal(loc, loading=loading, residual=residual, geometry=geometry(*self.names))
         if not self.corr:
             return BoxNormal(
                 loc, torch.tensor(self.std, dtype=dtype) * (1 + k[..., None]), geometry=geometry(*self.names)
@@ -196,6 +211,122 @@ class Choice:
         return p.log_prob(torch.as_tensor(action)).numpy()
 
 
+@dataclass(frozen=True)
+class Betas:
+    """A row: alpha and beta of each dimension of the box of "squash"."""
+
+    alpha: tuple[float, ...]
+    beta: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return f"beta {self.alpha} {self.beta}"
+
+    def density(self, dtype: torch.dtype = torch.float64, batch: tuple[int, ...] = ()) -> Beta:
+        k = torch.arange(math.prod(batch), dtype=dtype).reshape(batch)[..., None] / 10
+        alpha, beta = torch.tensor(self.alpha, dtype=dtype) + k, torch.tensor(self.beta, dtype=dtype) * (1 + k)
+        return Beta(alpha, beta, geometry=geometry(*["squash"] * len(self.alpha)))
+
+    @property
+    def laws(self) -> list[object]:
+        low, high, _ = DIMENSIONS["squash"]
+        return [scipy.stats.beta(a, b, low, high - low) for a, b in zip(self.alpha, self.beta, strict=True)]
+
+    def axis(self, i: int) -> tuple[Array, Array, Array]:
+        """As of a Box, over the logit."""
+        a, b = self.alpha[i], self.beta[i]
+        low = DIMENSIONS["squash"][0]
+        start, end = logit(scipy.stats.beta(a, b).ppf(1e-14)), -logit(scipy.stats.beta(b, a).ppf(1e-14))
+        step = min(0.75, 1.5 * math.sqrt(1 / a + 1 / b))
+        edges = np.linspace(start, end, max(7, math.ceil((end - start) / step)) + 1)
+        x, w = np.polynomial.legendre.leggauss(6)
+        half = np.diff(edges)[:, None] / 2
+        t, weight = (edges[:-1, None] + half * (1 + x)).ravel(), (half * w).ravel()
+        return low + 4.0 * expit(t), weight * 4.0 * expit(t) * expit(-t), low + 4.0 * expit(edges)
+
+    def grid(self) -> tuple[Array, Array]:
+        return crossed([self.axis(i)[:2] for i in range(len(self.alpha))])
+
+    def cell(self, action: Array) -> NDArray[np.int64]:
+        number = np.zeros(len(action), np.int64)
+        for i in range(len(self.alpha)):
+            edges = self.axis(i)[2]
+            number = number * (len(edges) + 1) + np.searchsorted(edges, action[:, i], side="right")
+        return number
+
+    def reference(self, action: Array) -> Array:
+        return np.sum([law.logpdf(a) for law, a in zip(self.laws, action.T, strict=True)], axis=0)
+
+
+@dataclass(frozen=True)
+class Several:
+    """A row: the logits of several choices."""
+
+    logits: tuple[tuple[float, ...], ...]
+
+    def __str__(self) -> str:
+        return f"choices {self.logits}"
+
+    def density(self, dtype: torch.dtype = torch.float64, batch: tuple[int, ...] = ()) -> Choices:
+        k = torch.arange(math.prod(batch), dtype=dtype).reshape(batch) / 10
+        return Choices(torch.tensor(self.logits, dtype=dtype) * (1 + k[..., None, None]))
+
+    def grid(self) -> tuple[Array, Array]:
+        return crossed([(np.flatnonzero(np.isfinite(each)), np.ones(np.isfinite(each).sum())) for each in self.logits])
+
+    def cell(self, action: Array) -> NDArray[np.int64]:
+        return np.ravel_multi_index(action.astype(np.int64).T, np.shape(self.logits)[-1:] * len(self.logits))
+
+    def reference(self, action: Array) -> Array:
+        each = torch.distributions.Categorical(logits=torch.tensor(self.logits, dtype=torch.float64))
+        return torch.distributions.Independent(each, 1).log_prob(torch.as_tensor(action)).numpy()
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A row: other rows, and the columns of each."""
+
+    parts: tuple[Box | Choice | Betas | Several, ...]
+    columns: tuple[tuple[int, ...], ...] | None = None
+
+    def __str__(self) -> str:
+        return " x ".join(map(str, self.parts))
+
+    def density(self, dtype: torch.dtype = torch.float64, batch: tuple[int, ...] = ()) -> Product:
+        return Product([part.density(dtype, batch) for part in self.parts], self.columns)
+
+    def split(self, action: Array) -> list[Array]:
+        shapes = [part.density().event_shape for part in self.parts]
+        first = np.cumsum([0, *(shape.numel() for shape in shapes)])
+        columns = self.columns or [range(a, b) for a, b in itertools.pairwise(first)]
+        return [action[:, list(c)] if s else action[:, c[0]] for c, s in zip(columns, shapes, strict=True)]
+
+    def grid(self) -> tuple[Array, Array]:
+        nodes, weight = crossed([part.grid() for part in self.parts])
+        order = np.argsort(sum(self.columns, ())) if self.columns else slice(None)
+        return nodes[:, order], weight
+
+    def cell(self, action: Array) -> NDArray[np.int64]:
+        number = np.zeros(len(action), np.int64)
+        for part, piece in zip(self.parts, self.split(action), strict=True):
+            number = number * 10**6 + part.cell(piece)
+        return number
+
+    def reference(self, action: Array) -> Array:
+        pieces = zip(self.parts, self.split(action), strict=True)
+        return np.sum([part.reference(piece) for part, piece in pieces], axis=0)
+
+
+def crossed(axes: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Nodes (N, D) and weights (N,) of a product of quadratures."""
+    nodes, weight = np.zeros((1, 0)), np.ones(1)
+    for x, w in axes:
+        x = x.reshape(len(x), -1)
+        nodes = np.concatenate([np.repeat(nodes, len(x), 0), np.tile(x, (len(nodes), 1))], 1)
+        weight = np.repeat(weight, len(w)) * np.tile(w, len(weight))
+    return nodes, weight
+
+
+Row = Box | Choice | Betas | Several | Beside
 BOXES = [
     Box(("free",), (0.3,), (1.2,)),
     Box(("squash",), (0.4,), (0.8,)),
@@ -245,16 +376,52 @@ BOXES = [
     Box(("squash", "wrap", "free"), (0.3, 3.0, -0.7), (0.6, 0.9, 1.1), (0.6, -0.4, 0.3)),
     Box(("wrap", "wrap", "wrap"), (0.3, 3.0, -0.7), (0.6, 1.9, 1.1)),
     Box(("clip", "squash", "wrap", "up", "free"), (0.3, 0.5, 3.0, -0.7, 2.0), (0.6, 0.9, 0.5, 1.1, 0.3)),
+    Box(("free", "free"), (0.3, -1.0), (1.2, 0.4), shared=((0.9,), (-0.8,))),
+    Box(("squash", "up", "free"), (0.3, -0.7, 2.0), (0.6, 1.1, 0.3), shared=((0.7,), (0.6,), (-0.5,))),
+    Box(("squash", "down", "mean"), (0.3, -0.7, 2.0), (0.6, 1.1, 0.3), shared=((0.7, 0.1), (0.6, -0.7), (0.0, 0.9))),
+    Box(("wrap", "squash"), (0.3, -0.7), (0.6, 1.1), shared=((0.9,), (0.8,))),
+    Box(("squash", "wrap", "free"), (0.3, 3.0, -0.7), (0.6, 0.9, 1.1), shared=((0.7, 0.1), (0.6, -0.7), (0.0, 0.9))),
+    Box(("wrap", "wrap"), (3.0, -0.7), (0.9, 1.6), shared=((0.9,), (-0.9,))),
+    Box(("clip", "squash"), (0.4, -0.7), (0.9, 1.1), shared=((0.8,), (0.8,))),
+    Box(("wrap", "clip"), (3.0, 0.2), (0.8, 1.5), shared=((0.8,), (0.8,))),
+    Box(
+        ("free", "squash", "up", "down", "mean"),
+        (0.3, 0.5, 0.2, -0.7, 2.0),
+        (0.6, 0.9, 0.5, 1.1, 0.3),
+        shared=((0.7, 0.1), (0.6, -0.7), (0.0, 0.9), (0.5, 0.5), (-0.9, 0.1)),
+    ),
 ]
 CHOICES = [Choice((0.3, -1.0, 2.0, 0.0)), Choice((-INF, 0.3, -INF, 1.0, -INF)), Choice((0.0,))]
-INTEGRABLE = [box for box in BOXES if len(box.names) <= 3] + CHOICES
+BETAS = [
+    Betas((1.0,), (1.0,)),
+    Betas((1.5,), (1.5,)),
+    Betas((1.0,), (7.0,)),
+    Betas((30.0,), (2.0,)),
+    Betas((3e4,), (1e4,)),
+    Betas((2.0, 5.0), (3.0, 1.2)),
+]
+SEVERAL = [
+    Several(((0.3, -1.0, 2.0), (0.0, 1.0, -INF))),
+    Several(((0.0, 0.7), (0.0, -2.0), (0.0, 0.0))),
+    Several(((0.3,),)),
+]
+BESIDE = [
+    Beside((Box(("squash",), (0.4,), (0.8,)), Betas((2.0,), (3.0,)))),
+    Beside((Box(("wrap", "free"), (3.0, -0.7), (2.5, 1.1), (0.75,)), Betas((2.0,), (3.0,))), ((2, 0), (1,))),
+    Beside((CHOICES[0], Box(("clip",), (0.4,), (0.9,)), SEVERAL[0]), ((3,), (0,), (1, 2))),
+    Beside((CHOICES[0], SEVERAL[1])),
+]
+OTHERS = [*CHOICES, *BETAS, *SEVERAL, *BESIDE]
+INTEGRABLE = [box for box in BOXES if len(box.names) <= 3] + OTHERS
 each_box = pytest.mark.parametrize("case", BOXES, ids=str)
-each = pytest.mark.parametrize("case", BOXES + CHOICES, ids=str)
+each = pytest.mark.parametrize("case", BOXES + OTHERS, ids=str)
 each_integrable = pytest.mark.parametrize("case", INTEGRABLE, ids=str)
 
 
-def has_entropy(case: Box | Choice) -> bool:
-    return not (isinstance(case, Box) and case.corr and sum(n.startswith(("wrap", "clip")) for n in case.names) > 1)
+def has_entropy(case: Row) -> bool:
+    return not (
+        isinstance(case, Box) and case.correlated and sum(n.startswith(("wrap", "clip")) for n in case.names) > 1
+    )
 
 
 each_with_entropy = pytest.mark.parametrize("case", [c for c in INTEGRABLE if has_entropy(c)], ids=str)
@@ -262,6 +429,8 @@ each_with_entropy = pytest.mark.parametrize("case", [c for c in INTEGRABLE if ha
 
 def spread_of(case: Box, p: BoxNormal) -> dict[str, Tensor]:
     """The covariance of a row's density, as BoxNormal takes it."""
+    if case.shared:
+        return dict(zip(("loading", "residual"), p._low, strict=True))
     return {"scale_tril": p.scale_tril} if case.corr else {"scale": p.scale}
 
 
@@ -275,7 +444,7 @@ def _one_seed_and_threads_of_torch() -> Iterator[None]:
 
 
 @lru_cache
-def quadrature(case: Box | Choice) -> tuple[Array, Array, Array]:
+def quadrature(case: Row) -> tuple[Array, Array, Array]:
     """Actions, their log density by the code under test, and their probability p(a) da."""
     action, weight = case.grid()
     log_p = case.density().log_prob(torch.as_tensor(action)).numpy()
@@ -290,12 +459,12 @@ def close(got: Tensor, want: object, rtol: float = 1e-7, atol: float = 1e-9) -> 
 
 
 @each_integrable
-def test_integrates_to_one(case: Box | Choice) -> None:
+def test_integrates_to_one(case: Row) -> None:
     np.testing.assert_allclose(quadrature(case)[2].sum(), 1, atol=1e-7)
 
 
 @each
-def test_log_prob_is_the_brute_force_one(case: Box | Choice) -> None:
+def test_log_prob_is_the_brute_force_one(case: Row) -> None:
     p = case.density()
     points = p.sample((12,))
     if isinstance(case, Box):  # and far from the samples: the latents of another, wider density
@@ -305,7 +474,7 @@ def test_log_prob_is_the_brute_force_one(case: Box | Choice) -> None:
 
 
 @each
-def test_sampling_and_scoring_agree(case: Box | Choice) -> None:
+def test_sampling_and_scoring_agree(case: Row) -> None:
     p = case.density()
     drawn = p.draw((50,))
     close(drawn.log_prob, p.log_prob_latent(drawn.latent).detach())
@@ -321,7 +490,7 @@ def test_sampling_and_scoring_agree(case: Box | Choice) -> None:
 
 
 @each_integrable
-def test_samples_follow_the_density(case: Box | Choice) -> None:
+def test_samples_follow_the_density(case: Row) -> None:
     """Chi-square over cells whose probabilities are the density's integrals; cells that expect under 10 are merged."""
     n = 20_000
     action, _, mass = quadrature(case)
@@ -343,13 +512,13 @@ def test_samples_follow_the_density(case: Box | Choice) -> None:
 
 
 @each_with_entropy
-def test_entropy_is_the_quadrature(case: Box | Choice) -> None:
+def test_entropy_is_the_quadrature(case: Row) -> None:
     _, log_p, mass = quadrature(case)
     close(case.density().entropy(), -np.sum(mass * np.where(mass > 0, log_p, 0)), rtol=0, atol=1e-5)
 
 
 @each
-def test_entropy_is_the_samples(case: Box | Choice) -> None:
+def test_entropy_is_the_samples(case: Row) -> None:
     p = case.density()
     surprise = -p.sample_and_log_prob((20_000,))[1]
     if has_entropy(case):
@@ -404,6 +573,32 @@ def test_mode_is_the_highest_point_or_refused(case: Box) -> None:
             _ = p.mode
 
 
+@pytest.mark.parametrize("case", BETAS, ids=str)
+def test_points_of_a_beta(case: Betas) -> None:
+    p, laws = case.density(), case.laws
+    close(p.mean, [law.mean() for law in laws])
+    close(p.variance, [law.var() for law in laws])
+    assert torch.equal(p.mean, p.deterministic_action)
+    assert (p.log_prob(p.mode) >= p.log_prob(p.sample((500,))) - 1e-9).all()
+    with pytest.raises(NotImplementedError, match="use `mean`"):
+        _ = p.median
+
+
+def test_points_of_a_product_are_those_of_its_parts() -> None:
+    p = BESIDE[1].density()
+    gaussian, beta = p.parts
+    close(p.mean, [gaussian.mean[1], beta.mean[0], gaussian.mean[0]])
+    with pytest.raises(NotImplementedError, match="Beta"):
+        _ = p.median
+    assert p.has_rsample
+    choice = BESIDE[2].density()
+    assert not choice.has_rsample
+    with pytest.raises(NotImplementedError, match="reparametrised"):
+        choice.rsample()
+    assert choice.deterministic_action.tolist()[1:] == [2.0, 1.0, 2.0]
+    assert BESIDE[3].density().sample().dtype == torch.int64
+
+
 def test_points_of_a_categorical() -> None:
     p = CHOICES[1].density()
     assert p.mode == p.deterministic_action == 3
@@ -439,23 +634,64 @@ def test_smooth_maps_are_torchs_transforms(case: Box) -> None:
     close(p.log_prob(action), theirs.log_prob(action))
 
 
+@pytest.mark.parametrize(("d", "rank"), [(2, 1), (5, 2), (40, 3)])
+def test_a_low_rank_covariance_is_torchs(d: int, rank: int) -> None:
+    loc, loading = torch.randn(3, d, dtype=torch.float64), torch.randn(3, d, rank, dtype=torch.float64)
+    residual = torch.rand(3, d, dtype=torch.float64) + 0.1
+    p = BoxNormal(loc, loading=loading, residual=residual)
+    theirs = LowRankMultivariateNormal(loc, loading, residual.square())
+    action = p.sample((20,))
+    close(p.log_prob(action), theirs.log_prob(action))
+    close(p.entropy(), theirs.entropy())
+    close(p.scale, theirs.stddev)
+    close(p.scale_tril, theirs.scale_tril, atol=1e-12)
+
+
+def test_a_low_rank_of_parallel_columns_is_that_of_one() -> None:
+    """Shared numbers that do the same, ten million times as strongly as a dimension's own: 1 + A^T A is singular
+    in float64 once it is formed."""
+    column, residual = torch.tensor([[3e3], [-4e3]], dtype=torch.float64), torch.full((2,), 5e-4, dtype=torch.float64)
+    one = BoxNormal(torch.zeros(2).double(), loading=5 * column, residual=residual)
+    two = BoxNormal(torch.zeros(2).double(), loading=torch.cat([3 * column, 4 * column], 1), residual=residual)
+    action = one.sample((50,))
+    close(two.log_prob(action), one.log_prob(action), rtol=1e-6)
+    close(two.entropy(), one.entropy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("own", [1e-1, 1e-2, 1e-3])
+def test_a_low_rank_score_cancels_nothing(own: float) -> None:
+    """In float32, where each dimension's own noise is far smaller than what is shared."""
+    loading, residual = torch.tensor([[1.0], [-2.0], [0.5]]), torch.full((3,), own)
+    p = BoxNormal(torch.zeros(3), loading=loading, residual=residual)
+    exact = MultivariateNormal(torch.zeros(3).double(), scale_tril=p.scale_tril.double())
+    action = p.sample((100,))
+    q = BoxNormal(torch.zeros(3).double(), loading=loading.double(), residual=residual.double())
+    close(p.log_prob(action), q.log_prob(action.double()), rtol=1e-5)
+    close(q.log_prob(action.double()), exact.log_prob(action.double()), rtol=1e-2)
+
+
 # ---------------------------------------------------------------------------------------------------- gradients
 
 
 def parameters(case: Box) -> tuple[Tensor, Tensor]:
-    spread = torch.tensor(case.tril if case.corr else case.std, dtype=torch.float64, requires_grad=True)
-    return torch.tensor(case.loc, dtype=torch.float64, requires_grad=True), spread
+    spread = torch.tensor(case.tril if case.corr else case.std, dtype=torch.float64)
+    if case.shared:
+        loading, residual = case.density()._low
+        spread = torch.cat([loading, residual[:, None]], -1)
+    return torch.tensor(case.loc, dtype=torch.float64, requires_grad=True), spread.requires_grad_()
 
 
 def rebuilt(case: Box, loc: Tensor, spread: Tensor) -> BoxNormal:
     given = {"scale_tril": spread.tril()} if case.corr else {"scale": spread}
+    if case.shared:
+        given = {"loading": spread[..., :-1], "residual": spread[..., -1]}
     return BoxNormal(loc, **given, geometry=geometry(*case.names), validate_args=False)
 
 
 @each_box
 def test_gradients_by_finite_differences(case: Box) -> None:
     p, (loc, spread) = case.density(), parameters(case)
-    noise = torch.randn(2, p.event_shape[0], dtype=torch.float64)
+    noise = p.noise((2,))
     action, latent, _ = p.draw((2,), noise=noise)
     assert gradcheck(lambda m, s: rebuilt(case, m, s).log_prob(action), (loc, spread))
     assert gradcheck(lambda m, s: rebuilt(case, m, s).log_prob_latent(latent), (loc, spread))
@@ -489,6 +725,52 @@ def test_gradients_of_a_categorical(logits: tuple[float, ...]) -> None:
     assert slope.isfinite().all()
 
 
+BOTH = {f"{a:g}, {b:g}": (a, b) for a, b in [(1.0, 1.0), (1.3, 4.0), (20.0, 3.0), (3e4, 1e4)]}
+
+
+@pytest.mark.parametrize("given", BOTH)
+def test_gradients_of_a_beta_by_finite_differences(given: str) -> None:
+    a, b = (torch.tensor([x + 0.5], dtype=torch.float64, requires_grad=True) for x in BOTH[given])
+    p = Beta(a.detach(), b.detach(), geometry=geometry("squash"))
+    action, latent, _ = p.draw((3,))
+    eps = 1e-6 * a.item()  # smaller ones are lost in log-gammas of such numbers
+    other = Beta(a.detach() + 1, b.detach() * 2, geometry=p.geometry)
+    for what in (
+        lambda q: q.log_prob(action),
+        lambda q: q.log_prob_latent(latent, jacobian=False),
+        lambda q: q.entropy(),
+        lambda q: q.mean,
+        lambda q: q.variance,
+        lambda q: kl_divergence(q, other),
+        lambda q: kl_divergence(other, q),
+    ):
+        assert gradcheck(lambda x, y, f=what: f(Beta(x, y, geometry=p.geometry, validate_args=False)), (a, b), eps=eps)
+    assert gradcheck(p.log_prob, action.requires_grad_())
+
+
+@pytest.mark.parametrize("given", BOTH)
+def test_implicit_gradients_of_a_beta_are_those_of_expectations(given: str) -> None:
+    """d E f / d alpha and d beta by 100,000 reparametrised samples, against quadratures of scipy's density with other
+    parameters; eight tests of FALSE_ALARM each."""
+    n, (a, b) = 100_000, BOTH[given]
+    at = torch.tensor([a, b], dtype=torch.float64).expand(n, 2).clone().requires_grad_()
+    low, high, _ = DIMENSIONS["squash"]
+    p = Beta(at[:, :1], at[:, 1:], geometry=geometry("squash"))
+    action, latent, _ = p.draw()
+    for drawn, f in ((action, lambda y: (low + (high - low) * y) ** 2), (latent, logit)):
+        (slope,) = torch.autograd.grad((drawn.square() if drawn is action else drawn).sum(), at, retain_graph=True)
+
+        def expected(a: float, b: float, f=f) -> float:
+            x, weight, _ = Betas((a,), (b,)).axis(0)
+            return float(np.sum(weight * np.exp(Betas((a,), (b,)).reference(x[:, None])) * f((x - low) / (high - low))))
+
+        for i, (da, db) in enumerate(((1e-4 * a, 0.0), (0.0, 1e-4 * b))):
+            step = da + db
+            true = (expected(a + da, b + db) - expected(a - da / 2, b - db / 2)) / (1.5 * step)
+            got, error = slope[:, i].mean().item(), slope[:, i].std().item() / math.sqrt(n)
+            assert abs(got - true) <= SIGMAS * error + 3e-4 * abs(true), (i, got, true, error)
+
+
 # ------------------------------------------------------------------------------------------- float32's extremes
 
 KINDS = ("free", "squash", "up", "down", "wrap", "clip", "clip_up", "clip_down")
@@ -503,13 +785,18 @@ def ends(name: str) -> Tensor:
     return torch.tensor([low, (low + high) / 2, high])
 
 
-def extremes(names: tuple[str, ...], full: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Every loc, spread and action (of three dimensions a random few): (N, D), (N, D) or (N, D, D), and (A, 1, D)."""
+def extremes(names: tuple[str, ...], covariance: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Every loc, spread and action (of three dimensions a random few): (N, D), (N, D) or (N, D, D), and (A, 1, D). Of
+    rank 1 the spread is (N, D, 2), what is shared and what is not."""
     d = len(names)
     loc = torch.cartesian_prod(*[torch.tensor(LOCS)] * d).reshape(-1, d)
     spread = torch.cartesian_prod(*[torch.tensor(STDS)] * d).reshape(-1, d)
     action = torch.cartesian_prod(*[ends(n) for n in names]).reshape(-1, 1, d)
-    if full:
+    if covariance == "rank 1":
+        signs = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])[:, :d]
+        rows = torch.stack([0.99**0.5 * signs, 0.1 * torch.ones(2, d)], -1)
+        spread = (spread[:, None, :, None] * rows).reshape(-1, d, 2)
+    if covariance == "full":
         lag = np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
         corr = torch.tensor(np.stack([np.linalg.cholesky(r**lag) for r in (-0.99, 0.99)]), dtype=torch.float32)
         spread = (spread[:, None, :, None] * corr).reshape(-1, d, d)
@@ -518,19 +805,23 @@ def extremes(names: tuple[str, ...], full: bool) -> tuple[Tensor, Tensor, Tensor
     return loc[rows[:, 0]], spread[rows[:, 1]], action
 
 
-EXTREME = [((k,), False) for k in KINDS] + [(names, True) for names in PAIRS + TRIPLES]
+EXTREME = [((k,), "diagonal") for k in KINDS]
+EXTREME += [(names, word) for word in ("rank 1", "full") for names in PAIRS + TRIPLES]
 
 
-@pytest.mark.parametrize(("names", "full"), EXTREME, ids=str)
-def test_float32_survives_extremes(names: tuple[str, ...], full: bool) -> None:
-    loc, spread, action = extremes(names, full)
+@pytest.mark.parametrize(("names", "covariance"), EXTREME, ids=str)
+def test_float32_survives_extremes(names: tuple[str, ...], covariance: str) -> None:
+    loc, spread, action = extremes(names, covariance)
     loc.requires_grad_()
     spread.requires_grad_()
-    p = BoxNormal(loc, **{"scale_tril" if full else "scale": spread}, geometry=geometry(*names))
-    drawn = p.draw((4,), noise=torch.tensor([-3.0, -0.5, 0.5, 3.0])[:, None, None].expand(4, *loc.shape))
+    given = {"scale_tril" if covariance == "full" else "scale": spread}
+    if covariance == "rank 1":
+        given = {"loading": spread[..., :1], "residual": spread[..., 1]}
+    p = BoxNormal(loc, **given, geometry=geometry(*names))
+    drawn = p.draw((4,), noise=torch.tensor([-3.0, -0.5, 0.5, 3.0])[:, None, None].expand_as(p.noise((4,))))
     values = {"log_prob": p.log_prob(action), "sample's log_prob": drawn.log_prob, "sample": drawn.action}
     values |= {"mean": p.mean, "median": p.median}
-    if has_entropy(Box(names, (), (), (0.5,) if full else ())):
+    if has_entropy(Box(names, (), (), () if covariance == "diagonal" else (0.5,))):
         values["entropy"] = p.entropy()
     for name, value in values.items():
         assert value.isfinite().all(), name
@@ -543,6 +834,25 @@ def test_float32_survives_extremes(names: tuple[str, ...], full: bool) -> None:
             a = points[..., i]
             assert (a >= low).all()
             assert ((a < high) if name == "wrap" else (a <= high)).all()
+
+
+def test_a_beta_survives_extremes_in_float32() -> None:
+    each = torch.tensor([1.0, 1 + 1e-6, 1.5, 100.0, 1e4, 1e8])
+    a, b = (x.reshape(-1, 1).clone().requires_grad_() for x in torch.cartesian_prod(each, each).unbind(-1))
+    p = Beta(a, b, geometry=geometry("squash"))
+    noise = torch.cat([p.noise((200,)), torch.tensor([-9.0, -3.0, 0.0, 3.0, 9.0])[:, None, None].expand(5, 36, 32)])
+    drawn = p.draw((205,), noise=noise)
+    values = {"log_prob": p.log_prob(ends("squash")[:, None, None]), "sample's log_prob": drawn.log_prob}
+    values |= {"sample": drawn.action, "latent": drawn.latent, "entropy": p.entropy(), "mean": p.mean}
+    values |= {"variance": p.variance, "mode": p.mode}
+    for name, value in values.items():
+        assert value.isfinite().all(), name
+        for slope in torch.autograd.grad(value.sum(), (a, b), retain_graph=True):
+            assert slope.isfinite().all(), f"gradient of {name}"
+    assert p.support.check(drawn.action).all()
+    exact = Beta(a.detach().double(), b.detach().double(), geometry=geometry("squash"))
+    close(p.entropy(), exact.entropy(), rtol=1e-5, atol=1e-5)
+    close(drawn.log_prob, exact.log_prob_latent(drawn.latent.detach().double()), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 1.0), (-math.pi, math.pi), (1e6, 1e6 + 7), (-3e-5, 0.0)])
@@ -589,16 +899,16 @@ def test_a_large_edge_has_a_number_inside() -> None:
 
 
 @each
-def test_float32_agrees_with_float64(case: Box | Choice) -> None:
+def test_float32_agrees_with_float64(case: Row) -> None:
     p, exact = case.density(torch.float32), case.density()
     action, log_prob = p.sample_and_log_prob((20,))
     assert log_prob.dtype == torch.float32
     tight = {"rtol": 1e-4, "atol": 1e-3}  # the narrowest latent has 0.03 rad, rounded at 5e-7
-    close(p.log_prob(action), exact.log_prob(action.double() if isinstance(case, Box) else action), **tight)
+    close(p.log_prob(action), exact.log_prob(action.double() if action.is_floating_point() else action), **tight)
     close(log_prob, p.log_prob(action), **tight)
     if has_entropy(case):
         close(p.entropy(), exact.entropy(), rtol=1e-5, atol=1e-5)
-    if isinstance(case, Box):
+    if isinstance(case, Box | Betas):
         close(p.mean, exact.mean, rtol=1e-5, atol=1e-5)
 
 
@@ -628,9 +938,33 @@ def test_a_point_mass_far_from_the_angle_it_is_correlated_with() -> None:
 # ------------------------------------------------------------------------------------------------- shapes, expand
 
 
+def one_of(p: object, row: tuple[int, ...]) -> BoxNormal | Categorical | Beta | Choices | Product:
+    """A density of a batch, made anew."""
+    if isinstance(p, Product):
+        return Product([one_of(part, row) for part in p.parts], p._columns)
+    if isinstance(p, Categorical | Choices):
+        return type(p)(p.logits[row])
+    if isinstance(p, Beta):
+        return Beta(p.alpha[row], p.beta[row], geometry=p.geometry)
+    assert isinstance(p, BoxNormal)
+    if p._low is not None:
+        return BoxNormal(p.loc[row], loading=p._low[0][row], residual=p._low[1][row], geometry=p.geometry)
+    spread = {"scale": p.scale[row]} if p._scale is not None else {"scale_tril": p.scale_tril[row]}
+    return BoxNormal(p.loc[row], **spread, geometry=p.geometry)
+
+
+POINTS = {
+    Categorical: ["mode", "probs"],
+    Choices: ["mode", "probs"],
+    Beta: ["mean", "mode", "variance"],
+    Product: ["deterministic_action"],
+    BoxNormal: ["mean", "median", "scale", "scale_tril", "covariance_matrix"],
+}
+
+
 @each
 @pytest.mark.parametrize("batch", [(3,), (2, 3)], ids=str)
-def test_batches_are_their_rows(case: Box | Choice, batch: tuple[int, ...]) -> None:
+def test_batches_are_their_rows(case: Row, batch: tuple[int, ...]) -> None:
     p = case.density(batch=batch)
     assert (p.batch_shape, p.event_shape) == (batch, case.density().event_shape)
     action, log_prob = p.sample_and_log_prob((5, 4))
@@ -641,11 +975,7 @@ def test_batches_are_their_rows(case: Box | Choice, batch: tuple[int, ...]) -> N
     one = action[(0, 0, *(0 for _ in batch))]
     assert p.log_prob(one).shape == batch  # an action without a batch meets every density
     for row in itertools.product(*map(range, batch)):
-        if isinstance(p, Categorical):
-            alone: Categorical | BoxNormal = Categorical(p.logits[row])
-        else:
-            spread = {name: value[row] for name, value in spread_of(case, p).items()}
-            alone = BoxNormal(p.loc[row], **spread, geometry=p.geometry)
+        alone = one_of(p, row)
         close(
             alone.log_prob(action[(..., *row, slice(None))[: -1 if not p.event_shape else None]]),
             log_prob[..., *row],
@@ -657,7 +987,7 @@ def test_batches_are_their_rows(case: Box | Choice, batch: tuple[int, ...]) -> N
 
 
 @each
-def test_expanded_densities_are_their_rows(case: Box | Choice) -> None:
+def test_expanded_densities_are_their_rows(case: Row) -> None:
     p = case.density(batch=(3,))
     wide = p.expand((2, 3))
     assert (type(wide), wide.batch_shape, wide.event_shape) == (type(p), (2, 3), p.event_shape)
@@ -665,8 +995,7 @@ def test_expanded_densities_are_their_rows(case: Box | Choice) -> None:
     action, log_prob = wide.sample_and_log_prob((4,))
     assert log_prob.shape == (4, 2, 3)
     close(wide.log_prob(action), p.log_prob(action))
-    names = ["mode"] if isinstance(p, Categorical) else ["mean", "median", "scale", "scale_tril", "covariance_matrix"]
-    for name in names:
+    for name in POINTS[type(p)]:
         close(getattr(wide, name), getattr(p, name).expand_as(getattr(wide, name)))
         assert getattr(wide, name).shape[:2] == (2, 3)
     if has_entropy(case):
@@ -702,7 +1031,7 @@ def test_an_empty_batch_is_a_batch(case: Box) -> None:
 # ----------------------------------------------------------------------------------------- covariance, four ways
 
 
-@pytest.mark.parametrize("case", [box for box in BOXES if box.corr], ids=str)
+@pytest.mark.parametrize("case", [box for box in BOXES if box.correlated], ids=str)
 def test_one_covariance_given_in_three_ways(case: Box) -> None:
     p = case.density()
     order = list(p.geometry.order)
@@ -737,7 +1066,7 @@ def test_reordering_loses_nothing_where_scales_differ_widely(names: tuple[str, .
 
 
 def test_a_diagonal_is_a_full_covariance_without_correlation() -> None:
-    for case in (box for box in BOXES if not box.corr and box.names.count("clip") < 2 and len(box.names) < 3):
+    for case in (box for box in BOXES if not box.correlated and box.names.count("clip") < 2 and len(box.names) < 3):
         p = case.density()
         full = BoxNormal(p.loc, scale_tril=p.scale_tril, geometry=p.geometry)
         action = p.sample((5,))
@@ -800,6 +1129,22 @@ REFUSED = {
         lambda: make(("free",), scale=torch.ones(1), factor=torch.eye(1)),
         ["exactly one of", "given: scale, factor"],
     ),
+    "loading alone": (
+        lambda: make(("free",) * 2, loading=torch.ones(2, 1)),
+        ["loading with residual", "given: loading"],
+    ),
+    "two residuals for three rows": (
+        lambda: make(("free",) * 3, loading=torch.ones(3, 1), residual=torch.ones(2)),
+        ["loading is (*B, D, R) and residual (*B, D)", "(3, 1) and (2,)"],
+    ),
+    "a residual of 0": (
+        lambda: make(("free",) * 2, loading=torch.ones(2, 1), residual=torch.zeros(2)),
+        ["residual must be positive", "0.0"],
+    ),
+    "two clipped, of low rank": (
+        lambda: make(("clip", "clip"), loading=torch.ones(2, 1), residual=torch.ones(2)),
+        ["at most one dimension can be clipped", 'bounds="squash"'],
+    ),
     "shapes that do not fit": (lambda: make(("free",) * 2, scale=torch.ones(3)), ["(*B, D)", "(2,) and (3,)"]),
     "a vector for a matrix": (lambda: make(("free",) * 2, factor=torch.ones(2)), ["factor (*B, D, D)", "(2,)"]),
     "another geometry": (lambda: make(("free",) * 2, scale=torch.ones(2), geometry=geometry("up")), ["1 dim", "has 2"]),
@@ -837,6 +1182,37 @@ REFUSED = {
     "logits that are NaN": (lambda: Categorical(torch.tensor([math.nan, 0])), ["logits must be finite", "diverged"]),
     "nothing allowed": (lambda: Categorical(torch.full((2,), -INF)), ["mask that forbids everything"]),
     "infinite logits": (lambda: Categorical(torch.tensor([INF, 0.0])), ["logits must be finite"]),
+    "a Beta below 1": (
+        lambda: Beta(torch.tensor([0.5]), torch.ones(1)),
+        ["alpha is finite and 1 or above", "0.5", "1 + softplus(.)"],
+    ),
+    "a Beta that is NaN": (lambda: Beta(torch.ones(1), torch.tensor([math.nan])), ["beta is finite", "diverged"]),
+    "a Beta of two lengths": (lambda: Beta(torch.ones(1), torch.ones(2)), ["(*B, D)", "(1,) and (2,)"]),
+    "a Beta on the line": (
+        lambda: Beta(torch.ones(1), torch.ones(1), geometry=geometry("free")),
+        ["finite intervals", "free", "Product"],
+    ),
+    "a Beta's action outside": (
+        lambda: Beta(torch.ones(1), torch.ones(1)).log_prob(torch.tensor([1.1])),
+        ["support", "1.1"],
+    ),
+    "one choice as several": (lambda: Choices(torch.zeros(3)), ["(*B, D, K)", "(3,)"]),
+    "no such choice of several": (lambda: Choices(torch.zeros(2, 2)).log_prob(torch.tensor([0, 2])), ["support"]),
+    "a product of nothing": (lambda: Product([]), ["has parts", "none"]),
+    "a product of two batches": (
+        lambda: Product([Categorical(torch.zeros(2, 3)), Categorical(torch.zeros(3, 3))]),
+        ["one batch shape", "(2,), (3,)"],
+    ),
+    "a column twice": (
+        lambda: Product([Categorical(torch.zeros(2)), Categorical(torch.zeros(2))], [[0], [0]]),
+        ["each of the 2 once", "[[0], [0]]"],
+    ),
+    "an action outside a part": (
+        lambda: Product([Categorical(torch.zeros(2)), make(("up",), scale=torch.ones(1))]).log_prob(
+            torch.tensor([2.0, 1.0])
+        ),
+        ["support", "IntegerInterval(lower_bound=0, upper_bound=1) x box("],
+    ),
     "no such choice": (lambda: Categorical(torch.zeros(2)).log_prob(torch.tensor(2)), ["support", "upper_bound=1"]),
 }
 
@@ -869,6 +1245,7 @@ def other_than(case: Box) -> Box:
         tuple(m + 0.4 for m in case.loc),
         tuple(1.3 * s for s in case.std),
         tuple(0.5 * c for c in case.corr),
+        tuple(tuple(0.5 * v for v in row) for row in case.shared),
     )
 
 
@@ -931,6 +1308,38 @@ def test_kl_of_categoricals_is_torchs() -> None:
     assert kl_divergence(Categorical(b), Categorical(a))[0] == INF
 
 
+def test_kl_of_betas_is_torchs_and_the_quadrature() -> None:
+    for case, other in itertools.pairwise(BETAS[:5]):
+        p, q = case.density(), other.density()
+        theirs = kl_divergence(*(torch.distributions.Beta(d.alpha, d.beta) for d in (p, q)))
+        close(kl_divergence(p, q), theirs.sum(-1), rtol=1e-6, atol=1e-9)
+        action, log_p, mass = quadrature(case)
+        true = np.sum(mass * (log_p - q.log_prob(torch.as_tensor(action)).numpy()))
+        close(kl_divergence(p, q), true, rtol=1e-5, atol=1e-7)
+    close(kl_divergence(p, p), 0, atol=1e-9)
+    with pytest.raises(NotImplementedError, match="different boxes"):
+        kl_divergence(p, Beta(torch.ones(1), torch.ones(1)))
+
+
+def test_kl_of_several_choices_and_of_products_is_the_sum() -> None:
+    p, q = SEVERAL[1].density(), Choices(torch.tensor([[0.0, 1.0]] * 3, dtype=torch.float64))
+    theirs = (torch.distributions.Independent(torch.distributions.Categorical(logits=d.logits), 1) for d in (p, q))
+    close(kl_divergence(p, q), kl_divergence(*theirs))
+    for case in (BESIDE[0], BESIDE[3]):
+        p = case.density(batch=(3,))
+        q = Product([part.density(batch=(3,)).expand((3,)) for part in case.parts])
+        q = case.density(batch=(6,)) if case is BESIDE[0] else q
+        q = one_of(q, (slice(3, 6),)) if case is BESIDE[0] else q
+        action, log_p = p.sample_and_log_prob((40_000,))
+        ratio = log_p - q.log_prob(action)
+        slack = SIGMAS * ratio.std(0) / math.sqrt(40_000) + 1e-9
+        assert ((ratio.mean(0) - kl_divergence(p, q)).abs() <= slack).all()
+    with pytest.raises(NotImplementedError, match="other columns"):
+        kl_divergence(BESIDE[0].density(), BESIDE[1].density())
+    with pytest.raises(NotImplementedError, match="latent_kl"):
+        kl_divergence(BESIDE[1].density(), BESIDE[1].density())
+
+
 # ---------------------------------------------------------------------------------------- in other people's code
 
 
@@ -961,7 +1370,7 @@ def test_inference_mode_leaves_nothing_behind(case: Box) -> None:
         p.sample_and_log_prob()
         _ = p.mean
     loc, spread = parameters(case)
-    q = BoxNormal(loc, **{"scale_tril" if case.corr else "scale": spread}, geometry=p.geometry)
+    q = rebuilt(case, loc, spread)
     (q.sample_and_log_prob()[1] + q.mean.sum()).backward()
     assert loc.grad is not None
     assert loc.grad.isfinite().all()
@@ -988,4 +1397,8 @@ def test_execute_clips_an_unclipped_gaussian_only() -> None:
 def test_printing_names_what_it_is() -> None:
     assert str(BOXES[1].density()) == "BoxNormal(diagonal covariance, (squash), batch_shape=())"
     assert "full covariance, (wrap, squash)" in str(Box(("wrap", "squash"), (0, 0), (1, 1), (0.5,)).density())
+    assert str(BOXES[-1].density()).startswith("BoxNormal(low-rank covariance, (free, squash")
+    assert str(BETAS[5].density()) == "Beta(2 dimensions, batch_shape=())"
+    assert str(SEVERAL[0].density()) == "Choices(2 of up to 3, batch_shape=())"
+    assert str(BESIDE[3].density()).startswith("Product(Categorical(4 choices")
     assert str(Categorical(torch.zeros(2, 3))) == "Categorical(3 choices, batch_shape=(2,))"

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import worlds
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from worlds import Counting, Line
 
@@ -349,6 +349,24 @@ def test_discrete_actions_start_where_their_space_does():
 
 
 @pytest.mark.parametrize(
+    ("space", "wanted"),
+    [
+        (MultiDiscrete([3, 2], start=[5, -1]), [[5, 0], [7, -1]]),
+        (MultiDiscrete([[3], [2]], dtype=np.int8), [[[0], [1]], [[2], [0]]]),
+        (MultiBinary(2), [[0, 1], [1, 0]]),
+        (MultiBinary((1, 2)), [[[0, 1]], [[1, 0]]]),
+    ],
+    ids=str,
+)
+def test_several_choices_take_the_shape_dtype_and_start_of_their_space(space, wanted):
+    given = np.array([[0, 1], [1 if isinstance(space, MultiBinary) else 2, 0]])
+    decoded = Decoder(space)(given)
+    assert decoded.dtype == space.dtype
+    assert decoded.tolist() == wanted
+    assert all(one in space for one in decoded)
+
+
+@pytest.mark.parametrize(
     "space",
     [
         Box(-1, 1, (2, 3), np.float32),
@@ -359,6 +377,11 @@ def test_discrete_actions_start_where_their_space_does():
         Box(np.float32(0.1), np.float32(2 / 3), (1,), np.float32),
         Box(-1, 1, (), np.float32),
         Discrete(4, start=-2),
+        MultiDiscrete([3, 2, 5]),
+        MultiDiscrete([[3, 2], [1, 5]], dtype=np.int8, start=[[0, -7], [100, 1]]),
+        MultiBinary(3),
+        MultiBinary((3,)),
+        MultiBinary((2, 3)),
     ],
     ids=str,
 )
@@ -375,6 +398,17 @@ def test_spaces_survive_json(space):
         {"kind": "Box"},
         {"kind": "Discrete", "n": 0, "start": 0},
         {"kind": "Discrete", "n": "x", "start": 0},
+        {"kind": ["Box"]},
+        {"kind": "MultiBinary", "n": 0},
+        {"kind": "MultiBinary", "n": [2**20, 2**20]},
+        {"kind": "MultiBinary", "n": [[3]]},
+        {"kind": "MultiBinary", "n": True},
+        {"kind": "MultiDiscrete", "nvec": [2, 3], "start": [0, 0], "shape": [2], "dtype": "float32"},
+        {"kind": "MultiDiscrete", "nvec": [2, 0], "start": [0, 0], "shape": [2], "dtype": "int64"},
+        {"kind": "MultiDiscrete", "nvec": [2, 3], "start": [0], "shape": [2], "dtype": "int64"},
+        {"kind": "MultiDiscrete", "nvec": [2, 3], "start": [0, 0], "shape": [3], "dtype": "int64"},
+        {"kind": "MultiDiscrete", "nvec": [2**22, 2**22, 1], "start": [0, 0, 0], "shape": [3], "dtype": "int64"},
+        {"kind": "MultiDiscrete", "nvec": [2, 300], "start": [0, 0], "shape": [2], "dtype": "int8"},
         {"kind": "Box", "low": -1, "high": 1, "shape": [2], "dtype": "object"},
         {"kind": "Box", "low": [1, 2, 3], "high": 1, "shape": [2], "dtype": "float32"},
         {"kind": "Box", "low": -1, "high": 1, "shape": [10**6, 10**6], "dtype": "float32"},

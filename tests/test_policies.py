@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch.distributions import MultivariateNormal
 
 import covary
 from covary import PolicyConfig, UsageError
+from covary.envs.spaces import Decoder, from_json, to_json
 from covary.policies import make_policy
 
 INF, PI = np.inf, np.pi
@@ -41,11 +43,11 @@ BOXES = {  # action space and options
     "angle and clip": (ANGLES, {"periodic": (0,), "bounds": "clip"}),
     "everything": (box([0, 1, -1, -5, -INF], [2 * PI, INF, 1, 5, INF]), {"periodic": (0,)}),
 }
-SPREADS = list(itertools.product(["fixed", "diagonal", "full"], [False, True]))
+SPREADS = list(itertools.product(["fixed", "diagonal", "lowrank", "full"], [False, True]))
 CASES = [
     pytest.param(name, covariance, per_state, id=f"{name}, {covariance}{', by state' * per_state}")
     for name, (covariance, per_state) in itertools.product(BOXES, SPREADS)
-    if not (name == "clip" and covariance == "full")  # refused, below
+    if not (name == "clip" and covariance in ("lowrank", "full"))  # refused, below
 ]
 
 
@@ -87,6 +89,8 @@ def test_shapes_and_gradients(name, covariance, per_state):
         ("fixed", True): (0, 0),
         ("diagonal", False): (0, 2),
         ("diagonal", True): (d, 0),
+        ("lowrank", False): (0, 2),
+        ("lowrank", True): (2 * d, 0),
         ("full", False): (0, 2),
         ("full", True): (d + d * (d - 1) // 2, 0),
     }[covariance, per_state]
@@ -100,7 +104,7 @@ def test_a_policy_starts_centred_with_the_spread_that_was_asked_for(name, covari
     """200,000 samples: their deviation is right to 1 %, six of its standard errors. Small shares of the width, at which
     clipping and wrapping change nothing."""
     policy, space = make(name, covariance, per_state, hidden=(), init_std=0.1)
-    if per_state or covariance == "full":  # the first correlations are small and not zero
+    if per_state or covariance in ("lowrank", "full"):  # the first correlations are small and not zero
         with torch.no_grad():
             policy.head.out.weight.zero_()
     torch.manual_seed(1)
@@ -145,6 +149,91 @@ def test_state_dict_holds_all_that_acts(name, covariance, per_state):
     latent = one(obs).sample_latent().detach()
     assert torch.equal(one(obs).log_prob_latent(latent), other(obs).log_prob_latent(latent))
     assert torch.equal(one(obs).median, other(obs).median)
+
+
+BETAS = {  # bounds, where the space is Solid's
+    "beta": ("beta", {}),
+    "one of three": (("squash", "beta", "clip"), {}),
+    "the rest coupled": (("squash", "beta", "clip"), {"covariance": "full"}),
+    "the rest coupled by rank": (("squash", "beta", "mean"), {"covariance": "lowrank", "rank": 1}),
+    "the rest fixed": (("squash", "squash", "beta"), {"covariance": "fixed", "covariance_matrix": (1, 0.5, 0.5, 1)}),
+    "beside an angle": ("beta", {"periodic": (1,), "covariance": "diagonal"}),
+}
+
+
+@pytest.mark.parametrize("name", BETAS)
+def test_a_beta_starts_centred_and_all_of_it_learns(name):
+    """200,000 samples: their deviation is right to 1 %, six of its standard errors."""
+    bounds, options = BETAS[name]
+    space = box([0, -3, 2], [1, 5, 3])
+    policy = make_policy(4, space, PolicyConfig(bounds=bounds, init_std=(0.1, 0.05, 0.1), **options))
+    density = policy(torch.randn(64, 4))
+    action, latent, _ = density.draw()
+    assert action.shape == latent.shape == (64, 3)
+    assert "mean" in bounds or all(one in space for one in action.detach().numpy())
+    loss = (torch.randn(64) * density.log_prob_latent(latent.detach())).mean() + density.entropy().mean()
+    parameters = {key: parameter for key, parameter in policy.named_parameters() if parameter.numel()}
+    for key, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+        assert gradient.isfinite().all(), key
+        assert (gradient != 0).any(), f"{key} is not reached"
+    low, high = space.low.astype(float), space.high.astype(float)
+    with torch.no_grad():
+        for module in policy.modules():
+            if hasattr(module, "out"):
+                module.out.weight.zero_()
+        start = policy(torch.zeros(1, 4))
+        samples = start.sample((200_000,))[:, 0].double().numpy()
+        point = start.deterministic_action[0].numpy()
+    np.testing.assert_allclose(point, (low + high) / 2, atol=1e-5)
+    share = np.array([0.1, 0.05, 0.1])
+    checked = [i for i in range(3) if not (name == "the rest fixed" and i < 2)]
+    np.testing.assert_allclose(samples.std(0)[checked], (share * (high - low))[checked], rtol=0.01)
+    coupled = np.abs(np.corrcoef(samples.T) - np.eye(3)) * (np.array(bounds) != "beta").astype(float)
+    if name == "the rest fixed":
+        assert np.corrcoef(samples.T)[0, 1] > 0.3, "it is coupled as asked for"
+    else:
+        assert coupled.max() < 0.02
+
+
+def test_a_beta_comes_from_another():
+    how = {"bounds": ("beta", "squash", "beta")}
+    old, new = shaken(covary.untrained(worlds.Solid, **how)), covary.untrained(worlds.Solid, **how, seed=9)
+    new.start_from(old)
+    x = torch.randn(20, 3)
+    torch.testing.assert_close(new.policy(x).deterministic_action, old.policy(x).deterministic_action)
+    assert torch.equal(new.policy(x).entropy(), old.policy(x).entropy())
+    for other in ({"bounds": "beta"}, {}, {"bounds": ("beta", "beta", "squash")}):
+        with pytest.raises(UsageError, match="the same action space, bounds"):
+            new.start_from(covary.untrained(worlds.Solid, **other))
+        with pytest.raises(UsageError, match="the same action space, bounds"):
+            covary.untrained(worlds.Solid, **other).start_from(new)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("bounds", ["beta", ("squash", "beta", "clip")], ids=str)
+def test_a_beta_learns(algo, bounds, tmp_path):
+    sizes = {"ppo": {"n_envs": 8, "horizon": 64, "minibatch": 64, "steps": 8192, "gamma": 0.0}}.get(
+        algo, {"steps": 600}
+    )
+    before = covary.untrained(worlds.Solid, algo=algo, bounds=bounds, seed=3)
+    agent = covary.train(
+        worlds.Solid, algo=algo, bounds=bounds, seed=3, quiet=True, preset="none", out=str(tmp_path / "run"), **sizes
+    )
+    x = torch.tensor([[-0.8] * 3, [0.8] * 3])
+    old, new = (a.policy(x).deterministic_action.mean(-1) for a in (before, agent))
+    assert (new - old).abs().max() > 1e-3, "it moves"
+    if algo == "ppo":
+        assert new[1] - new[0] > 0.4, "towards the point it is shown"
+    assert agent.policy(x).entropy().mean() < before.policy(x).entropy().mean() or algo != "ppo"
+    loaded = covary.load(tmp_path / "run")
+    assert torch.equal(loaded.policy(x).deterministic_action, agent.policy(x).deterministic_action)
+    obs = np.zeros((50, 3), np.float32)
+    assert np.array_equal(loaded.act(obs), agent.act(obs)), "with the random numbers that were to come"
+    assert all(one in worlds.Solid.action_space for one in agent.act(obs))
+    assert covary.runs.Run.open(tmp_path / "run").config["chosen"]["why"] in (
+        "a Beta policy",
+        "a policy of several parts",
+    )
 
 
 def test_discrete():
@@ -293,6 +382,42 @@ STARTS = [
 ]
 
 
+RANKS = [
+    ({"covariance": "diagonal"}, {"covariance": "lowrank", "rank": 2}),
+    ({"covariance": "lowrank"}, {"covariance": "lowrank", "rank": 2}),
+    ({"covariance": "lowrank"}, {"covariance": "lowrank", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2, "state_dependent": True}, {"covariance": "lowrank", "rank": 2}),
+    ({"covariance": "lowrank", "state_dependent": True}, {"covariance": "lowrank", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2}, {"covariance": "full"}),
+    ({"covariance": "lowrank", "rank": 2}, {"covariance": "full", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2, "state_dependent": True}, {"covariance": "full", "state_dependent": True}),
+    ({"covariance": "lowrank", "rank": 2}, {"covariance": "diagonal"}),
+]
+
+
+@pytest.mark.parametrize("how", [{}, {"periodic": (0,)}], ids=str)
+@pytest.mark.parametrize(("before", "after"), RANKS, ids=str)
+def test_low_rank_starts_keep_mean_and_deviations_and_correlations_where_there_are_any(before, after, how):
+    old, new = shaken(covary.untrained(worlds.Solid, **before, **how)), covary.untrained(worlds.Solid, **after, **how)
+    new.start_from(old)
+    obs = torch.randn(30, 3)
+    a, b = old.policy.double()(obs), new.policy.double()(obs)
+    torch.testing.assert_close(b.loc, a.loc, rtol=0, atol=1e-12)
+    if old.policy.head.per_state and not new.policy.head.per_state:  # what it is at the torso's zero features
+        features = torch.zeros(1, 64, dtype=torch.float64)
+        a, b = old.policy.head(features), new.policy.head(features)
+    torch.testing.assert_close(b.scale, a.scale, rtol=1e-6, atol=0)
+    if {old.policy.head.rank, new.policy.head.rank} == {1, 2}:
+        scale = b.scale[0, :, None] * b.scale[0]
+        difference = (b.covariance_matrix - a.covariance_matrix)[0] / scale
+        assert 0 < difference.abs().max() < 0.03, "the second number starts small, and not at the saddle of 0"
+    elif after["covariance"] in ("lowrank", "full") and not (old.policy.head.per_state and new.policy.head.full):
+        if before["covariance"] == "lowrank":
+            torch.testing.assert_close(b.covariance_matrix, a.covariance_matrix, rtol=1e-5, atol=1e-6)
+        else:
+            assert 0 < (b.covariance_matrix - a.covariance_matrix).abs().max() < 0.03
+
+
 def shaken(agent, amount=0.2):
     """As if it had learned: every parameter and the normaliser are somewhere else."""
     generator = torch.Generator().manual_seed(5)
@@ -355,6 +480,70 @@ def test_init_from_a_run_and_training_goes_on(tmp_path):
     assert covary.load(tmp_path / "c").policy_config.covariance == "full"
 
 
+@pytest.mark.parametrize("world", [worlds.Dials, worlds.Switches])
+@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+def test_several_choices_learn(world, algo, tmp_path):
+    sizes = {"ppo": {"n_envs": 8, "horizon": 64, "minibatch": 64, "steps": 4096, "gamma": 0.0}}.get(
+        algo, {"steps": 600}
+    )
+    before = covary.untrained(world, algo=algo, seed=3)
+    agent = covary.train(world, algo=algo, seed=3, quiet=True, preset="none", out=str(tmp_path / "run"), **sizes)
+    x = torch.zeros(1, 1)
+    assert (agent.policy(x).probs - before.policy(x).probs).abs().max() > 1e-3, "it moves"
+    if algo == "ppo":
+        best = np.full((2, 2), 1) if world is worlds.Dials else np.array([[1] * 3, [0] * 3])
+        act = agent.act(np.zeros(1, np.float32), deterministic=True)
+        assert act in world.action_space
+        assert np.array_equal(act - getattr(world.action_space, "start", 0), best)
+        assert covary.evaluate(agent, world, 8).returns.mean() == 5.0
+    loaded = covary.load(tmp_path / "run")
+    assert loaded.action_space == world.action_space
+    obs = np.zeros((40, 1), np.float32)
+    acts = agent.act(obs)
+    assert acts.shape == (40, *world.action_space.shape)
+    assert np.array_equal(loaded.act(obs), acts)
+    assert all(one in world.action_space for one in acts)
+    assert covary.runs.Run.open(tmp_path / "run").config["chosen"]["why"] == "several choices at once"
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.MultiDiscrete([3, 2, 5], start=[1, 0, -2]),
+        spaces.MultiDiscrete([[3, 2], [1, 5]], dtype=np.int8),
+        spaces.MultiBinary(4),
+        spaces.MultiBinary([4]),
+        spaces.MultiBinary((2, 3)),
+    ],
+    ids=str,
+)
+def test_several_choices_start_nearly_uniform_and_all_of_them_are_drawn(space):
+    """Of 4,000 draws every choice of every dimension; with at most 5 choices one is missing in 1e-380 of all runs."""
+    policy = make_policy(4, space)
+    density = policy(torch.randn(64, 4))
+    sizes = np.asarray(getattr(space, "nvec", np.full(space.shape, 2))).reshape(-1)
+    uniform = torch.log(torch.tensor(sizes)).sum()
+    assert (density.entropy() - uniform).abs().max() < 0.02
+    decode = Decoder(space)
+    acts = decode(policy(torch.zeros(4000, 4)).sample().numpy())
+    assert all(one in space for one in acts)
+    assert [len(np.unique(column)) for column in acts.reshape(4000, -1).T] == sizes.tolist()
+    assert from_json(json.loads(json.dumps(to_json(space)))) == space
+    loss = density.log_prob_latent(density.sample_latent()).mean()
+    parameters = dict(policy.named_parameters())
+    for key, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+        assert (gradient != 0).any(), key
+
+
+def test_init_from_several_choices():
+    old, new = shaken(covary.untrained(worlds.Dials, normalize_obs=False)), covary.untrained(worlds.Dials, seed=9)
+    with pytest.raises(UsageError, match="normalize_obs"):
+        new.start_from(old)
+    new = covary.untrained(worlds.Dials, seed=9, normalize_obs=False)
+    new.start_from(old)
+    assert torch.equal(old.policy(torch.zeros(1, 1)).logits, new.policy(torch.zeros(1, 1)).logits)
+
+
 def test_init_from_a_discrete_policy():
     old, new = covary.untrained(worlds.Choice), covary.untrained(worlds.Choice, seed=9)
     with torch.no_grad():
@@ -377,6 +566,35 @@ def test_init_from_what_does_not_fit(env, options, says):
         covary.untrained(env, **options).start_from(covary.untrained(worlds.Plane))
 
 
+@pytest.mark.parametrize(
+    "before", [{"covariance": "full"}, {"covariance": "lowrank", "rank": 2}, {"covariance": "fixed"}], ids=str
+)
+def test_a_low_rank_does_not_start_from_more(before):
+    if before["covariance"] == "fixed":
+        before["covariance_matrix"] = (np.eye(3) + 0.5).reshape(-1).tolist()
+    with pytest.raises(UsageError, match=r"no higher rank(.|\n)*(full|rank 2)"):
+        covary.untrained(worlds.Solid, covariance="lowrank").start_from(covary.untrained(worlds.Solid, **before))
+
+
+@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("per_state", [False, True])
+def test_a_low_rank_covariance_learns(algo, per_state, tmp_path):
+    """The reward asks for three actions whose mean is right: correlations that cancel are worth more."""
+    sizes = {"ppo": {"n_envs": 4, "horizon": 32, "minibatch": 32, "steps": 2048}}.get(algo, {"steps": 400})
+    how = {"covariance": "lowrank", "rank": 2, "state_dependent": per_state, "quiet": True, "seed": 3}
+    before = covary.untrained(worlds.Solid, algo=algo, **{k: v for k, v in how.items() if k != "quiet"})
+    agent = covary.train(worlds.Solid, algo=algo, out=str(tmp_path / "run"), **sizes, **how)
+    x = torch.zeros(1, 3)
+    old, new = before.policy(x).covariance_matrix[0], agent.policy(x).covariance_matrix[0]
+    off = ~torch.eye(3, dtype=torch.bool)
+    assert (new - old)[off].abs().max() > 1e-3, "correlations move"
+    if algo == "ppo":
+        assert new.sum() < new.diagonal().sum(), "and cancel in the sum"
+    loaded = covary.load(tmp_path / "run")
+    assert torch.equal(loaded.policy(x).covariance_matrix[0], new)
+    assert "low rank" in covary.runs.Run.open(tmp_path / "run").config["chosen"]["why"]
+
+
 # --------------------------------------------------------------------------------------------------- refused
 
 REFUSED = {
@@ -389,8 +607,49 @@ REFUSED = {
     "periodic fraction": (FINITE, {"periodic": (0.5,)}, ["periodic", "0.5"]),
     "two clipped": (FINITE, {"bounds": "clip", "covariance": "full"}, ["clipped", "(0, 1)", "squash", "diagonal"]),
     "three angles": (box([0] * 3, [1] * 3), {"periodic": (0, 1, 2), "covariance": "full"}, ["angles", "diagonal"]),
+    "two clipped of low rank": (
+        FINITE,
+        {"bounds": "clip", "covariance": "lowrank"},
+        ["clipped", "(0, 1)", "squash", "diagonal"],
+    ),
+    "as many as dimensions": (FINITE, {"covariance": "lowrank", "rank": 2}, ["below", "rank 2", '"full"']),
+    "one dimension": (box([0], [1]), {"covariance": "lowrank"}, ["below", "dimensions, 1", "rank 1", '"full"']),
+    "rank 0": (FINITE, {"covariance": "lowrank", "rank": 0}, ["rank", "1 or above", "0", '"full"']),
+    "a rank of another": (FINITE, {"covariance": "full", "rank": 1}, ["rank", 'covariance="full"', "lowrank"]),
+    "a Beta and a full covariance": (
+        FINITE,
+        {"bounds": ("beta", "squash"), "covariance": "full"},
+        [
+            "independent of all others",
+            '"full"',
+            "dimensions (0,)",
+            "leaves 1",
+            'bounds="squash"',
+            'covariance="diagonal"',
+        ],
+    ),
+    "Betas of low rank": (
+        FINITE,
+        {"bounds": "beta", "covariance": "lowrank"},
+        ["independent of all others", "leaves 0"],
+    ),
+    "fixed Betas": (FINITE, {"bounds": "beta", "covariance": "fixed"}, ["learns its own spread", 'bounds="squash"']),
+    "an open Beta": (box([0, 0], [1, INF]), {"bounds": "beta"}, ['"beta" needs finite', "dimension 1", '"auto"']),
+    "a Beta wider than uniform": (FINITE, {"bounds": "beta", "init_std": 0.3}, ["init_std", "0.289", "0.3", "0.25"]),
+    "three words with beta": (FINITE, {"bounds": ("beta",) * 3}, ["2 dimensions"]),
+    "three spreads with beta": (FINITE, {"bounds": "beta", "init_std": (0.1, 0.1, 0.1)}, ["2 dimensions"]),
     "whole numbers": (Box(0, 5, (2,), np.int64), {}, ["floating", "int64", "Discrete"]),
-    "many choices": (spaces.MultiDiscrete([2, 3]), {}, ["MultiDiscrete"]),
+    "no choices": (spaces.MultiDiscrete(np.zeros(0, int)), {}, ["at least one choice", "MultiDiscrete"]),
+    "a covariance of choices": (
+        spaces.MultiDiscrete([2, 3]),
+        {"covariance": "full"},
+        ["policy.covariance", "choices have no such thing", "MultiDiscrete([2 3])"],
+    ),
+    "a rank of switches": (
+        spaces.MultiBinary(3),
+        {"covariance": "lowrank"},
+        ["policy.covariance", "choices have no such thing", "MultiBinary(3)"],
+    ),
     "a dict": (spaces.Dict(a=FINITE), {}, ["Dict"]),
     "no spread": (FINITE, {"init_std": 0.0}, ["init_std", "positive"]),
     "negative spread": (FINITE, {"init_std": (0.1, -0.1)}, ["init_std", "positive"]),

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import covary
@@ -68,6 +68,24 @@ class Choices(Drift):
 
     def push(self, action):
         return 0.5 * np.array([action == 2, action == 3, action - 4.0])
+
+
+class Dials(Drift):
+    def __init__(self):
+        super().__init__()
+        self.action_space = MultiDiscrete([[3, 2]], start=[[1, -1]], dtype=np.int32)
+
+    def push(self, action):
+        return 0.5 * np.array([action[0, 0] - 2.0, action[0, 1] + 0.5, 0.1])
+
+
+class Switches(Drift):
+    def __init__(self):
+        super().__init__()
+        self.action_space = MultiBinary(3)
+
+    def push(self, action):
+        return 0.5 * (action - 0.5)
 
 
 class Long(Drift):
@@ -135,6 +153,12 @@ ENVIRONMENTS = {
     "general choices": (lambda: Choices, ASYNC | GENERAL),
     "limit": (lambda: limited, SYNC),
     "full": (lambda: Drift, SYNC | {"policy": {"covariance": "full", "state_dependent": True, "hidden": (8,)}}),
+    "low rank": (lambda: Drift, SYNC | {"policy": {"covariance": "lowrank", "state_dependent": True, "hidden": (8,)}}),
+    "dials": (lambda: Dials, SYNC),
+    "dials, processes": (lambda: Dials, ASYNC),
+    "switches": (lambda: Switches, SYNC),
+    "beta": (lambda: Drift, SYNC | {"policy": {"bounds": "beta", "hidden": (8,)}}),
+    "beta beside": (lambda: Drift, SYNC | {"policy": {"bounds": ("beta", "squash"), "hidden": (8,)}}),
     "described": (lambda: Described, SYNC),
     "described, in a limit": (lambda: lambda: limited(Described), SYNC),
     "described, processes": (lambda: Drift, ASYNC),

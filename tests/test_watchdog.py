@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 import covary
 from covary.agent import Agent
@@ -244,6 +244,13 @@ def test_a_watchdog_of_a_resumed_run_knows():
     assert scene.watchdog.known.fresh
 
 
+def test_one_choice_of_several():
+    scene = Scene(MultiDiscrete([3, 2]))
+    assert scene.lines(6, actions=np.tile([2, 0], (1000, 1))) == ["one choice only"]
+    assert "all of the latest 1000 actions are [2, 0]" in scene.noted[0]["given"]
+    assert Scene(MultiDiscrete([3, 2])).lines(6, actions=np.arange(2000).reshape(1000, 2) % 3 % 2) == []
+
+
 @pytest.mark.parametrize(
     ("action", "policy", "cause"),
     [
@@ -253,6 +260,7 @@ def test_a_watchdog_of_a_resumed_run_knows():
         (BOX, {"bounds": "clip"}, "push the mean away from the bounds"),
         (BOX, {"covariance": "diagonal"}, None),
         (Discrete(3), {"covariance": "diagonal"}, None),
+        (BOX, {"bounds": ("beta", "squash")}, None),
     ],
 )
 def test_entropy_of_a_fixed_covariance(action, policy, cause):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 
 class Counting(gym.Env):
@@ -67,6 +67,13 @@ class Plane(Line):
     action_space = Box(-2, 2, (2,), np.float32)
 
 
+class Solid(Line):
+    """Line with three actions, of which the mean counts."""
+
+    observation_space = Box(-1, 1, (3,), np.float32)
+    action_space = Box(-2, 2, (3,), np.float32)
+
+
 class Crate(Line):
     """Line with actions in an array of shape (2, 3)."""
 
@@ -82,6 +89,28 @@ class Choice(Line):
         assert action in self.action_space, repr(action)
         obs, _, terminated, truncated, info = Line.step(self, 0.0)
         return obs, float(action == 6), terminated, truncated, info
+
+
+class Dials(Choice):
+    """Line with choices in an array of shape (2, 2); the more of them are 1 above the least, the better."""
+
+    action_space = MultiDiscrete([[2, 3], [4, 2]], start=[[5, 0], [-3, 1]])
+
+    def step(self, action):
+        assert action in self.action_space, repr(action)
+        obs, _, terminated, truncated, info = Line.step(self, 0.0)
+        return obs, float((action - self.action_space.start == 1).mean()), terminated, truncated, info
+
+
+class Switches(Choice):
+    """Line with switches in an array of shape (2, 3); the first row should be on, the second off."""
+
+    action_space = MultiBinary((2, 3))
+
+    def step(self, action):
+        assert action in self.action_space, repr(action)
+        obs, _, terminated, truncated, info = Line.step(self, 0.0)
+        return obs, float(action[0].mean() - action[1].mean()), terminated, truncated, info
 
 
 class Chatty(Line):

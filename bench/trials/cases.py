@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covary.distributions import BoxNormal, Categorical, Geometry
+from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry
 
 BATCH = 1000
 LARGEST = float(np.finfo(np.float32).max)
@@ -37,7 +37,8 @@ class Case(NamedTuple):
     coupling: (
         Tensor | None
     )  # (B, D, D) of a full covariance, in the geometry's order: rows of norm 1, positive diagonal
-    noise: Tensor  # (B, D)
+    shared: Tensor | None  # (B, D, 2) of one of rank 1: rows of norm 1, the second entry positive
+    noise: Tensor  # (B, D), of rank 1 (B, D + 1)
     action: Tensor  # (B, D)
 
 
@@ -70,9 +71,10 @@ def geometry(rng: np.random.Generator, kind: str, size: str) -> Geometry:
     return Geometry.box(low, high, bounds=bounds, periodic=periodic)  # type: ignore[arg-type]
 
 
-def case(rng: np.random.Generator, kind: str, size: str, full: bool, batch: int = BATCH) -> Case:
+def case(rng: np.random.Generator, kind: str, size: str, covariance: str, batch: int = BATCH) -> Case:
     g = geometry(rng, kind, size)
-    if full:
+    full = covariance == "full"
+    if covariance != "diagonal":
         g.check_full()
     d, low, high = g.dim, np.array(g.low), np.array(g.high)
     width = np.where(np.isfinite(high - low), high - low, 1.0)
@@ -89,6 +91,11 @@ def case(rng: np.random.Generator, kind: str, size: str, full: bool, batch: int 
     def tensor(x: Floats) -> Tensor:
         return torch.as_tensor(np.clip(x, -LARGEST, LARGEST).astype(np.float32))
 
+    shared = None
+    if covariance == "rank 1":
+        v = rng.choice([0.1, 3.0, 30.0], (batch, 1)) * rng.normal(size=(batch, d))
+        shared = tensor(np.stack([v, np.ones_like(v)], -1) / np.hypot(v, 1.0)[..., None])
+        noise = np.concatenate([noise, rng.normal(size=(batch, 1))], -1)
     actions = tensor(_actions(rng, low, high, start, width, (batch, d)))
     return Case(
         g,
@@ -96,6 +103,7 @@ def case(rng: np.random.Generator, kind: str, size: str, full: bool, batch: int 
         tensor(log_std),
         tensor(unit),
         tensor(coupling) if full and d > 1 else None,
+        shared,
         tensor(noise),
         actions,
     )
@@ -124,7 +132,10 @@ def results(c: Case) -> dict[str, Tensor]:
     deviation, as a head's parameters get them."""
     loc, log_std = c.loc.clone().requires_grad_(), c.log_std.clone().requires_grad_()
     std = c.unit * log_std.exp()
-    if c.coupling is None:
+    if c.shared is not None:
+        rows = std.unsqueeze(-1) * c.shared
+        density = BoxNormal(loc, loading=rows[..., :1], residual=rows[..., 1], geometry=c.geometry)
+    elif c.coupling is None:
         density = BoxNormal(loc, std, geometry=c.geometry)
     else:
         order = list(c.geometry.order)
@@ -171,7 +182,10 @@ def _within(c: Case) -> Tensor:
     d, order = double(c), list(c.geometry.order)
     std = (d.unit * d.log_std.exp())[:, order]
     deviation = (c.geometry.from_action(c.action).double() - d.loc)[:, order]
-    if d.coupling is None:
+    if d.shared is not None:
+        own = std * d.shared[:, order, 1]
+        least, z = own, deviation / own
+    elif d.coupling is None:
         least, z = std, deviation / std
     else:
         factor = std.unsqueeze(-1) * d.coupling
@@ -217,6 +231,52 @@ def faults_of_choices(logits: Tensor, allowed: Tensor, uniform: Tensor) -> Count
     return found
 
 
+def faults_of_several(logits: Tensor, allowed: Tensor, uniform: Tensor) -> Counter[str]:
+    """The same of two such choices at once, in either order."""
+    logits = torch.stack([logits, logits.flip(0)], 1).requires_grad_()
+    allowed, uniform = (torch.stack([x, x.flip(0)], 1) for x in (allowed, uniform))
+    density = Choices(logits)
+    drawn = density.draw(noise=uniform)
+    found: Counter[str] = Counter()
+    for name, value in (
+        ("log_prob", density.log_prob(allowed)),
+        ("drawn log_prob", drawn.log_prob),
+        ("entropy", density.entropy()),
+    ):
+        (gradient,) = torch.autograd.grad(value.sum(), logits, retain_graph=True)
+        found[name] += int((~value.isfinite()).sum())
+        found[f"d {name} / d logits"] += int((~gradient.isfinite()).flatten(1).any(-1).sum())
+    return found
+
+
+def faults_of_betas(rng: np.random.Generator, batch: int = BATCH) -> Counter[str]:
+    """Betas of any shape that a head gives, on a usual box: everything is finite, and every action inside."""
+    d = int(rng.integers(1, 4))
+    low = rng.normal(size=d) * 10 ** rng.uniform(-3, 3, d)
+    box = Geometry.box(low, low + 10 ** rng.uniform(-2, 3, d))
+    a, b = (
+        torch.as_tensor(1 + 10 ** rng.uniform(-8, 8, (batch, d)), dtype=torch.float32).requires_grad_() for _ in "ab"
+    )
+    density = Beta(a, b, geometry=box)
+    noise = rng.choice([0.0, 1.0, 5.0], (batch, 1)) * rng.normal(size=(batch, *density.noise_shape))
+    drawn = density.draw(noise=torch.as_tensor(noise, dtype=torch.float32))
+    low_, high_ = (torch.tensor(x, dtype=torch.float32) for x in (box.low, box.high))
+    at = torch.as_tensor(rng.choice([0.0, 1.0, 0.5, 1e-6], (batch, d)), dtype=torch.float32)
+    action = torch.minimum(low_ + at * (high_ - low_), high_)
+    found = Counter(outside=int((~density.support.check(drawn.action)).sum()))
+    for name, value in (
+        ("log_prob", density.log_prob(action)),
+        ("drawn log_prob", density.log_prob_latent(drawn.latent.detach())),
+        ("action", drawn.action.sum(-1)),
+        ("entropy", density.entropy()),
+        ("mean", density.mean.sum(-1)),
+    ):
+        found[name] += int((~value.isfinite()).sum())
+        for slope in torch.autograd.grad(value.sum(), (a, b), retain_graph=True):
+            found[f"d {name}"] += int((~slope.isfinite()).any(-1).sum())
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------- the trial
 
 KINDS = ("auto", "wrap", "clip", "free", "mixed")
@@ -231,22 +291,27 @@ def run(n: int, seed: int) -> Iterator[dict[str, Any]]:
     """
     torch.set_num_threads(1)
     plans: list[tuple[str, str, str]] = [(k, s, c) for k in KINDS for s in SIZES for c in ("diagonal", "full")]
-    share = -(-n // (len(plans) + 1))
+    plans += [(k, s, "rank 1") for k in KINDS for s in SIZES]
+    share = -(-n // (len(plans) + 3))
     for number, (kind, size, covariance) in enumerate(plans):
         rng = np.random.default_rng((seed, number))
 
         def one(rng: np.random.Generator = rng, k: str = kind, s: str = size, c: str = covariance) -> Counter[str]:
             try:
-                drawn = case(rng, k, s, c == "full", min(BATCH, share))
+                drawn = case(rng, k, s, c, min(BATCH, share))
             except ValueError:
                 return Counter(refused=min(BATCH, share))
             return faults(drawn)
 
         yield {"kind": kind, "size": size, "covariance": covariance} | _counted(one, share)
     rng = np.random.default_rng((seed, len(plans)))
-    yield {"kind": "choices", "size": "extreme", "covariance": ""} | _counted(
-        lambda: faults_of_choices(*choices(rng, min(BATCH, share))), share
-    )
+    batch = min(BATCH, share)
+    for name, one in (
+        ("choices", lambda: faults_of_choices(*choices(rng, batch))),
+        ("several choices", lambda: faults_of_several(*choices(rng, batch))),
+        ("betas", lambda: faults_of_betas(rng, batch)),
+    ):
+        yield {"kind": name, "size": "extreme", "covariance": ""} | _counted(one, share)
 
 
 def _counted(one: Callable[[], Counter[str]], share: int) -> dict[str, Any]:

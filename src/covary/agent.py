@@ -74,6 +74,12 @@ class Agent:
         self.critic_config = critic or CriticConfig(**usual(module, "critic"))
         self.observation_space, self.action_space = observation_space, action_space
         self.encode, self.decode = spaces.Encoder(observation_space), spaces.Decoder(action_space)
+        if module.Learner.judges_actions and not hasattr(action_space, "low"):
+            raise UsageError(
+                f"{algo} needs actions that are numbers: its policy learns through the action.",
+                given=f"{action_space}",
+                fix="--algo ppo, or actor_critic",
+            )
         self.device, self.seed, self.steps = torch.device(device), seed, 0
         self.custom_torso = torso is not None
         net_seed, noise_seed = (int(s) for s in np.random.SeedSequence((seed, 0xA6E7)).generate_state(2))
@@ -192,7 +198,8 @@ class Agent:
             description.check_arrays(arrays, self.state()[0])
             description.check_numbers(meta["learner"], self.learner.numbers(), "learner")
             if rows := meta.get("noise", 0):  # the first runs kept none
-                description.check_noise(rows, arrays.get("noise"), self.noise(0, 1), hasattr(self.action_space, "n"))
+                uniform = self.policy.head.uniform_noise
+                description.check_noise(rows, arrays.get("noise"), self.noise(0, 1), uniform)
             tensors = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
             self.policy.load_state_dict(_under("policy.", tensors))
             for name, network in self.learner.networks.items():

@@ -208,6 +208,8 @@ def _tensors(x: Any) -> Iterator[tuple[str, Tensor]]:
         for name, part in vars(x).items():
             if isinstance(part, Tensor):
                 yield f" ({name.strip('_')})", part.clamp(min=-3e38) if name == "logits" else part
+            elif isinstance(part, tuple | torch.distributions.Distribution):  # of a density that is made of others
+                yield from _tensors(part)
     elif isinstance(x, Mapping | list | tuple):
         for part in x.values() if isinstance(x, Mapping) else x:
             yield from _tensors(part)

@@ -16,6 +16,7 @@ from covary.heads import PolicyConfig
 from covary.typed import from_json, shown
 
 MOST_LAYERS = 256
+MOST_CELLS = 2**24  # of the table of several choices, as many a dimension as the largest has: 134 MB
 MOST_ACTIONS = 4096  # dimensions of a Box: a head keeps a table of their pairs, 134 MB for so many
 KINDS: dict[str, type] = {"algo": str, "steps": int, "seed": int, "custom_torso": bool, "learner": dict}
 NEVER_NEGATIVE = ("adam.second", "adam.steps", "normalizer.count", "normalizer.m2", "normalizer.inv_std")
@@ -96,9 +97,20 @@ def check_size(said: Described, observations: int, action_space: Any, arrays: Ar
         observations = 1
     needed = _body(observations, policy) + _body(observations, critic)
     features = policy[-1] if policy else observations
-    needed += (features + 1) * int(getattr(action_space, "n", dims))
+    if hasattr(action_space, "nvec") and dims * int(action_space.nvec.max(initial=0)) > MOST_CELLS:
+        raise UsageError(
+            f"Several choices have at most {MOST_CELLS:,} dimensions times choices of the largest.",
+            given=f"{place}: {dims:,} times {int(action_space.nvec.max()):,}",
+        )
+    if hasattr(action_space, "nvec"):
+        outputs = int(action_space.nvec.sum())
+    else:
+        outputs = dims if action_space.shape else int(action_space.n)
+    needed += (features + 1) * outputs
     if dims and said.policy.covariance == "full":
         needed += dims * (dims - 1) // 2
+    if said.policy.covariance == "lowrank":
+        needed += dims * (said.policy.rank or 1)
     if needed > kept:
         raise UsageError(
             "A checkpoint must hold the networks that it describes.",
@@ -127,14 +139,14 @@ def check_arrays(given: Arrays, own: Arrays) -> None:
             raise ValueError(f"{name} holds {its[its < 0][0]}")
 
 
-def check_noise(rows: int, noise: NDArray[Any] | None, like: NDArray[Any], discrete: bool) -> None:
-    """Raises ValueError unless `noise`, (rows, N, D) or (rows, N), could have been drawn where `like`, (0, 1, D) or
-    (0, 1), was."""
+def check_noise(rows: int, noise: NDArray[Any] | None, like: NDArray[Any], uniform: Any) -> None:
+    """Raises ValueError unless `noise`, (rows, N, W) or (rows, N), could have been drawn where `like`, (0, 1, W) or
+    (0, 1), was. uniform: whether its numbers are uniform and not normal, or (W,) which of them are."""
     if noise is None or len(noise.shape) < 2 or len(noise) != rows:
         raise ValueError(f"noise for {rows} steps, where {'none' if noise is None else noise.shape} is there")
     if noise.shape[2:] != like.shape[2:] or noise.dtype != like.dtype:
         raise ValueError(f"noise of {noise.dtype} {noise.shape}")
-    if not (((noise >= 0) & (noise < 1)) if discrete else np.abs(noise) < 100).all():
+    if not np.where(uniform, (noise >= 0) & (noise < 1), np.abs(noise) < 100).all():
         raise ValueError("noise that no generator draws")
 
 

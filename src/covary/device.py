@@ -62,7 +62,8 @@ class Collection:
         space = env.single_action_space
         self.shape = (n, *(space.shape or ()))
         self.box: tuple[Tensor, Tensor] | None = None
-        self.first = int(getattr(space, "start", 0))  # of choices
+        first = np.asarray(getattr(space, "start", 0))  # of choices
+        self.first = torch.as_tensor(first, device=device) if first.any() else None
         if hasattr(space, "low"):
             low, high = (
                 torch.as_tensor(bound, dtype=torch.float32, device=device) for bound in (space.low, space.high)
@@ -72,7 +73,8 @@ class Collection:
     def _decode(self, action: Tensor) -> Tensor:
         """(N, D) or (N,) as the policy gave it -> as the environment takes it."""
         if self.box is None:
-            return action + self.first if self.first else action
+            action = action.reshape(self.shape)
+            return action if self.first is None else action + self.first
         return torch.clamp(action.reshape(self.shape), *self.box)
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 The covariance of the latent is L L^T with L = diag(std) C, where the rows of C, lower triangular with a positive
 diagonal, have norm 1: `std` is each dimension's own whatever the correlations are, and nothing the network outputs can
-make it indefinite.
+make it indefinite. One of low rank has rows (v_i, c_i) of norm 1, u_i = loc_i + std_i (c_i eps_i + v_i . eta).
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from covary.distributions import Bounds, BoxNormal, Categorical, Geometry
 from covary.errors import UsageError, check_choice, check_sizes
-from covary.nets import Activation, linear
+from covary.nets import Activation, linear, orthogonal
 
-Covariance = Literal["fixed", "diagonal", "full"]
+Word = Literal[Bounds, "beta"]
+Covariance = Literal["fixed", "diagonal", "lowrank", "full"]
 
 SMALL = 0.01  # gain of the last layer: the first policy hardly depends on the observation
+FIRST_COUPLING = 0.1  # size of the first v: at 0, where correlations have no gradient, they would stay
+MOST_COUPLING = 1000.0  # beside the 1 of a dimension's own noise, so that no correlation is 1 in float32
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,16 @@ class PolicyConfig:
     """How the policy is made. The same names stand behind `--policy.` on the command line."""
 
     covariance: Covariance = "diagonal"
-    """of the Gaussian latent: fixed, learned and diagonal, or learned and full (a Cholesky factor)"""
+    """of the Gaussian latent: fixed; learned and diagonal, lowrank (each dimension's own noise and `rank` numbers that
+    all share) or full (a Cholesky factor)"""
+    rank: int | None = None
+    """of covariance="lowrank": how many shared numbers, fewer than dimensions; 1 when left out"""
     state_dependent: bool = False
     """whether the learned covariance is an output of the network or a parameter of its own"""
-    bounds: Bounds | tuple[Bounds, ...] = "auto"
+    bounds: Word | tuple[Word, ...] = "auto"
     """one word, or one for each dimension: auto takes each as it is; squash (sigmoid), clip (censored), mean (only the
-    mean is kept inside; the unclipped Gaussian is scored), free"""
+    mean is kept inside; the unclipped Gaussian is scored), free, beta (a Beta law of its own, of which both parameters
+    depend on the state)"""
     periodic: tuple[int, ...] = ()
     """dimensions of the flattened Box that are angles, so that low and high are one point"""
     init_std: float | tuple[float, ...] | None = None
@@ -42,7 +49,7 @@ class PolicyConfig:
     dimensions (default 0.25), raw units for others (default 1)"""
     covariance_matrix: tuple[float, ...] | None = None
     """the matrix of covariance="fixed": its D variances, or its D * D entries row by row, in units of the latent (those
-    of the action for mean, clip and free; radians for wrapped)"""
+    of the action for mean, clip and free; radians for wrapped); dimensions with bounds beta have no place in it"""
     hidden: tuple[int, ...] = (64, 64)
     """widths of the hidden layers"""
     activation: Activation = "tanh"
@@ -59,9 +66,21 @@ class PolicyConfig:
                 flat = _tuple(np.asarray(value).reshape(-1).tolist())
                 object.__setattr__(self, name, flat[0] if name != "covariance_matrix" and len(flat) == 1 else flat)
         check_choice("policy.covariance", self.covariance, get_args(Covariance))
+        if self.rank is not None and self.covariance != "lowrank":
+            raise UsageError(
+                "policy.rank is of a covariance of low rank.",
+                given=f'rank {self.rank} with covariance="{self.covariance}"',
+                fix='covariance="lowrank", or leave rank out',
+            )
+        if self.rank is not None and not (isinstance(self.rank, int) and self.rank >= 1):
+            raise UsageError(
+                "policy.rank is a whole number, 1 or above.",
+                given=self.rank,
+                fix='rank 1; or covariance="diagonal", which has no correlations, or "full", which has all',
+            )
         check_choice("policy.activation", self.activation, get_args(Activation))
         for word in (self.bounds,) if isinstance(self.bounds, str) else self.bounds:
-            check_choice("policy.bounds", word, get_args(Bounds))
+            check_choice("policy.bounds", word, get_args(Word))
         check_sizes("policy.hidden", self.hidden)
         stds = (self.init_std,) if isinstance(self.init_std, int | float) else self.init_std or ()
         if not all(math.isfinite(s) and s > 0 for s in stds):
@@ -78,13 +97,26 @@ def _tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, int | float | str) else tuple(value)
 
 
+def check_alike(head: nn.Module, other: nn.Module, same: bool = True) -> None:
+    """Raises UsageError unless a head can start from another: one of its own class on the same dimensions."""
+    if type(head) is not type(other) or not same:
+        raise UsageError(
+            "A policy can start from another only on the same action space, bounds and periodic dimensions.",
+            given=f"a {type(other).__name__} there, a {type(head).__name__} here",
+            fix="the same policy.bounds",
+        )
+
+
 class CategoricalHead(nn.Module):
     """(B, F) -> Categorical over K choices."""
+
+    uniform_noise = True
 
     def __init__(self, features: int, choices: int) -> None:
         super().__init__()
         self.logits = linear(features, choices, SMALL)
         self.seen = choices  # numbers that a critic sees of an action
+        self.fixed = False
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """What `shape` draws are made of: uniform numbers of this shape."""
@@ -99,6 +131,7 @@ class CategoricalHead(nn.Module):
 
     @torch.no_grad()
     def start_from(self, other: CategoricalHead) -> None:
+        check_alike(self, other)
         self.load_state_dict(other.state_dict())
 
 
@@ -106,9 +139,11 @@ class GaussianHead(nn.Module):
     """(B, F) -> BoxNormal.
 
     One linear layer gives, in this order, what makes loc (two numbers for a wrapped dimension: the vector whose angle
-    it is) and, where the covariance depends on the state, log standard deviations and the couplings of C.
+    it is) and, where the covariance depends on the state, log standard deviations and the couplings: those of C below
+    its diagonal, or v before its rows are normalised, dimension by dimension.
     """
 
+    uniform_noise = False
     log_std: Tensor
     coupling: Tensor
     base_log_std: Tensor
@@ -129,8 +164,15 @@ class GaussianHead(nn.Module):
         self.full = config.covariance == "full"
         self.fixed = config.covariance == "fixed"
         learned = not self.fixed
-        self.couplings = d * (d - 1) // 2 if self.full else 0
-        if self.full:
+        self.rank = (config.rank or 1) if config.covariance == "lowrank" else 0
+        if self.rank >= d:
+            raise UsageError(
+                f"policy.rank is below the number of dimensions, {d}.",
+                given=f"rank {self.rank}",
+                fix='covariance="full", which such a rank would be at more cost',
+            )
+        self.couplings = d * (d - 1) // 2 if self.full else d * self.rank
+        if self.full or self.rank:
             geometry.check_full()
         self.per_state = config.state_dependent and learned
         spread = d + self.couplings if self.per_state else 0
@@ -162,6 +204,10 @@ class GaussianHead(nn.Module):
         if learned and not self.per_state:
             self.log_std = nn.Parameter(torch.zeros(d))
             self.coupling = nn.Parameter(torch.zeros(self.couplings))
+        if self.rank:
+            with torch.no_grad():
+                first = self.out.bias[-self.couplings :] if self.per_state else self.coupling
+                first.copy_(FIRST_COUPLING * orthogonal(d, self.rank).reshape(-1))
         if config.covariance_matrix is not None:
             self._fix(config.covariance_matrix)
         # Cell (i, j) of C is coupling k below the diagonal, the last entry (1) on it, the one before (0) above.
@@ -169,6 +215,8 @@ class GaussianHead(nn.Module):
         cells = np.full((d, d), self.couplings)
         cells[np.arange(d), np.arange(d)] = self.couplings + 1
         cells[below] = np.arange(len(below[0])) if self.full else self.couplings
+        if self.rank:
+            cells = np.zeros((0, 0), np.int64)
         self.register_buffer("cells", torch.as_tensor(cells.reshape(-1)), persistent=False)
         self.register_buffer("constants", torch.tensor([0.0, 1.0]), persistent=False)
 
@@ -193,8 +241,8 @@ class GaussianHead(nn.Module):
         self.matrix = torch.as_tensor(factor, dtype=torch.float32)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """What `shape` draws are made of: standard normal numbers, (*shape, D)."""
-        return torch.randn((*shape, self.geometry.dim), generator=generator, device=generator.device)
+        """What `shape` draws are made of: standard normal numbers, (*shape, D), or (*shape, D + R) of low rank."""
+        return torch.randn((*shape, self.geometry.dim + self.rank), generator=generator, device=generator.device)
 
     def coordinates(self, latent: Tensor) -> Tensor:
         """(..., D) latents -> (..., D + W) what a critic sees of an action: [-1, 1] for a bounded dimension, the cosine
@@ -217,6 +265,9 @@ class GaussianHead(nn.Module):
             return BoxNormal(loc, factor=self.matrix, geometry=self.geometry, validate_args=False)
         log_std, coupling = self._spread(out, d + a)
         std = (self.base_log_std + log_std).exp()
+        if self.rank:
+            loading, residual = self._low_rank(std, coupling)
+            return BoxNormal(loc, loading=loading, residual=residual, geometry=self.geometry, validate_args=False)
         if not self.full:
             return BoxNormal(loc, std, geometry=self.geometry, validate_args=False)
         return BoxNormal(loc, factor=self._factor(std, coupling), geometry=self.geometry, validate_args=False)
@@ -261,17 +312,32 @@ class GaussianHead(nn.Module):
         order = self.geometry.constants(std).order
         return std[..., order].unsqueeze(-1) * rows
 
+    def _low_rank(self, std: Tensor, coupling: Tensor | None) -> tuple[Tensor, Tensor]:
+        """std_i v_i, (*B, D, R), and std_i c_i, (*B, D), where (v_i, c_i) is (coupling_i, 1) at norm 1."""
+        assert coupling is not None
+        v = coupling.clamp(-MOST_COUPLING, MOST_COUPLING).unflatten(-1, (self.geometry.dim, self.rank))
+        own = std / (1 + v.square().sum(-1)).sqrt()
+        return own.unsqueeze(-1) * v, own
+
     @torch.no_grad()
     def start_from(self, other: GaussianHead) -> None:
         """The same mean and the same spread as another head on the same features, whatever either's covariance is.
 
         A full covariance that becomes diagonal keeps each dimension's standard deviation; one that no longer depends
-        on the state keeps what it is at the torso's zero features.
+        on the state keeps what it is at the torso's zero features, and so do the correlations of a low rank that
+        becomes full. One without correlations that becomes of low rank starts with its small first ones.
         """
+        check_alike(self, other)
         if other.geometry != self.geometry or other.kept != self.kept:
             raise UsageError(
                 "A policy can start from another only on the same action space, bounds and periodic dimensions.",
                 given=f"{other.geometry.kinds} and {self.geometry.kinds}",
+            )
+        if self.rank and (other.full or other.matrix is not None or other.rank > self.rank):
+            raise UsageError(
+                "A covariance of low rank can start from one without correlations, or of no higher rank.",
+                given="a full covariance" if not other.rank else f"rank {other.rank}, here {self.rank}",
+                fix='covariance="full"' + (f", or rank {other.rank}" if other.rank else ""),
             )
         d, a = self.geometry.dim, len(self.angles)
         mean = slice(0, d + a)
@@ -283,10 +349,15 @@ class GaussianHead(nn.Module):
         if self.per_state and other.per_state:
             log_std = slice(d + a, d + a + d)
             self.out.weight[log_std], self.out.bias[log_std] = other.out.weight[log_std], other.out.bias[log_std]
-            if self.full:
-                rest = slice(d + a + d, None)
+            rest = slice(d + a + d, None)
+            if self.rank and other.rank:
+                for mine, its in ((self.out.weight, other.out.weight), (self.out.bias, other.out.bias)):
+                    mine[rest].unflatten(0, (d, self.rank))[:, : other.rank] = its[rest].unflatten(0, (d, other.rank))
+            elif self.full:
                 self.out.weight[rest] = other.out.weight[rest] if other.full else 0.0
                 self.out.bias[rest] = other.out.bias[rest] if other.full else 0.0
+                if other.rank:
+                    self.out.bias[rest] = self._couplings(other(torch.zeros_like(other.out.weight[:1])))
             return
         density = other(torch.zeros(1, other.out.in_features, device=other.out.weight.device))
         log_std = density.scale[0].log()
@@ -294,20 +365,25 @@ class GaussianHead(nn.Module):
             self.base_log_std.copy_(log_std)
             return
         relative = log_std - self.base_log_std
-        coupling = relative.new_zeros(self.couplings)
+        coupling = self.out.bias[d + a + d :].clone() if self.per_state else self.coupling.clone()
         if self.full:
-            factor = density._factor
-            if factor is not None:
-                rows = factor.reshape(-1, d, d)[0]
-                rows = rows / rows.diagonal().unsqueeze(-1)
-                below = np.tril_indices(d, -1)
-                coupling = rows[below[0], below[1]]
+            coupling = self._couplings(density)
+        elif self.rank and other.rank:
+            its = other.out.bias[d + a + d :] if other.per_state else other.coupling
+            coupling.unflatten(0, (d, self.rank))[:, : other.rank] = its.unflatten(0, (d, other.rank))
         if self.per_state:
             self.out.weight[d + a :] = 0.0
             self.out.bias[d + a :] = torch.cat([relative, coupling])
         else:
             self.log_std.copy_(relative)
             self.coupling.copy_(coupling)
+
+    def _couplings(self, density: BoxNormal) -> Tensor:
+        """What makes C of the first row of a density, whatever its covariance is. (D (D - 1) / 2,)"""
+        d = self.geometry.dim
+        rows = density._tril().reshape(-1, d, d)[0]
+        below = np.tril_indices(d, -1)
+        return (rows / rows.diagonal().unsqueeze(-1))[below[0], below[1]]
 
 
 def _start(geometry: Geometry, i: int) -> tuple[float, float]:
@@ -341,11 +417,14 @@ DEFAULT_SHARE = 0.25
 
 def _initial_std(geometry: Geometry, init_std: float | tuple[float, ...] | None) -> list[float]:
     """Standard deviation of each latent, so that the action's own is `init_std` at the start."""
-    d = geometry.dim
+    return [_latent_std(geometry, i, std) for i, std in enumerate(each_of(init_std, geometry.dim))]
+
+
+def each_of(init_std: float | tuple[float, ...] | None, d: int) -> tuple[float | None, ...]:
+    """One for each of d dimensions."""
     if isinstance(init_std, tuple) and len(init_std) != d:
         raise UsageError(f"policy.init_std is one number, or one for each of the {d} dimensions.", given=init_std)
-    each = init_std if isinstance(init_std, tuple) else (init_std,) * d
-    return [_latent_std(geometry, i, std) for i, std in enumerate(each)]
+    return init_std if isinstance(init_std, tuple) else (init_std,) * d
 
 
 def _latent_std(geometry: Geometry, i: int, std: float | None) -> float:

@@ -6,18 +6,22 @@ density = policy(obs)                                   # obs: (B, O) raw observ
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from covary.distributions import BoxNormal, Categorical, Geometry
+from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry, Product
 from covary.errors import UsageError
-from covary.heads import CategoricalHead, GaussianHead, PolicyConfig
+from covary.heads import CategoricalHead, GaussianHead, PolicyConfig, each_of
+from covary.more_heads import BetaHead, ChoicesHead, Head, ProductHead
 from covary.nets import RunningNorm, mlp, width_of
 
-Density: TypeAlias = BoxNormal | Categorical
+Density: TypeAlias = BoxNormal | Categorical | Beta | Choices | Product
 
 
 def mean_entropy(density: Density, generator: torch.Generator | None = None) -> Tensor:
@@ -46,7 +50,7 @@ class Policy(nn.Module):
         head: (B, F) -> the parameters of the density.
     """
 
-    def __init__(self, normalizer: nn.Module, torso: nn.Module, head: GaussianHead | CategoricalHead) -> None:
+    def __init__(self, normalizer: nn.Module, torso: nn.Module, head: Head) -> None:
         super().__init__()
         self.normalizer, self.torso, self.head = normalizer, torso, head
 
@@ -55,7 +59,8 @@ class Policy(nn.Module):
 
     def density(self, x: Tensor) -> Density:
         """The same from observations that are normalised already, so that a critic can share them."""
-        return self.head(self.torso(x))
+        density: Density = self.head(self.torso(x))
+        return density
 
     def observe(self, obs: Tensor) -> None:
         """Shows the normaliser raw observations (..., O); it changes here and nowhere else."""
@@ -71,7 +76,8 @@ def make_policy(
     torso: nn.Module | None = None,
     one_hot: bool = False,
 ) -> Policy:
-    """A policy for `observations` numbers in and a Gymnasium Box or Discrete action space out.
+    """A policy for `observations` numbers in and a Gymnasium Box, Discrete, MultiDiscrete or MultiBinary action space
+    out.
 
     Args:
         torso: any module (B, O) -> (B, F) in place of the multilayer perceptron that `config` describes.
@@ -93,18 +99,23 @@ def make_policy(
     return Policy(normalizer, body, head)
 
 
-def _make_head(features: int, action_space: Any, config: PolicyConfig) -> GaussianHead | CategoricalHead:
+def _make_head(features: int, action_space: Any, config: PolicyConfig) -> Head:
     kind = type(action_space).__name__
-    if kind == "Discrete":
+    if kind in ("Discrete", "MultiDiscrete", "MultiBinary"):
         usual = PolicyConfig()
-        for name in ("covariance", "bounds", "periodic", "init_std", "covariance_matrix", "state_dependent"):
+        for name in ("covariance", "rank", "bounds", "periodic", "init_std", "covariance_matrix", "state_dependent"):
             if (value := getattr(config, name)) != getattr(usual, name):
                 raise UsageError(
                     f"policy.{name} is of a Box of actions; choices have no such thing.",
                     given=f"{value} for {action_space}",
                     fix="leave it out",
                 )
-        return CategoricalHead(features, int(action_space.n))
+        if 0 in (action_space.shape or ()):
+            raise UsageError("An action holds at least one choice.", given=action_space)
+        if kind == "Discrete":
+            return CategoricalHead(features, int(action_space.n))
+        sizes = None if kind == "MultiBinary" else [int(n) for n in action_space.nvec.reshape(-1)]
+        return ChoicesHead(features, math.prod(action_space.shape), sizes)
     if kind == "Box":
         if not np.issubdtype(action_space.dtype, np.floating):
             raise UsageError(
@@ -112,15 +123,63 @@ def _make_head(features: int, action_space: Any, config: PolicyConfig) -> Gaussi
                 given=f"dtype {action_space.dtype}",
                 fix="Discrete or MultiDiscrete for choices, or a Box of float32",
             )
-        geometry = Geometry.box(
-            action_space.low.reshape(-1),
-            action_space.high.reshape(-1),
-            bounds=config.bounds,
-            periodic=config.periodic,
-        )
-        return GaussianHead(features, geometry, config)
+        return _make_box(features, action_space.low.reshape(-1), action_space.high.reshape(-1), config)
     raise UsageError(
-        "The action space is a Box or Discrete.",
+        "The action space is a Box, Discrete, MultiDiscrete or MultiBinary.",
         given=f"{kind}: {action_space}",
         fix="a wrapper that presents the action as one of them",
     )
+
+
+def _make_box(features: int, low: NDArray[Any], high: NDArray[Any], config: PolicyConfig) -> Head:
+    """A Gaussian; a Beta; or both side by side, where `bounds` names some dimensions beta."""
+    d = len(low)
+    words: tuple[Any, ...] = (config.bounds,) * d if isinstance(config.bounds, str) else config.bounds
+    named = "beta" in words
+    plain: Any = ["squash" if word == "beta" else word for word in words] if named else config.bounds
+    for i, word in enumerate(words[:d]):
+        if word == "beta" and not math.isfinite(float(high[i]) - float(low[i])):
+            raise UsageError(
+                'bounds="beta" needs finite bounds.',
+                given=f"dimension {i} with low {low[i]}, high {high[i]}",
+                fix='one word for each dimension, "auto" for this one; or finite bounds in the environment',
+            )
+    geometry = Geometry.box(low, high, bounds=plain, periodic=config.periodic)
+    words = words * d if len(words) == 1 else words
+    betas = [i for i in range(d) if words[i] == "beta" and geometry.kinds[i] != "wrap"]
+    if not betas:
+        return GaussianHead(features, geometry, config if not named else replace(config, bounds=tuple(plain)))
+    rest = [i for i in range(d) if i not in betas]
+    _check_beta(config, betas, rest)
+    if config.covariance in ("lowrank", "full"):
+        geometry.check_full()
+    std = each_of(config.init_std, d)
+    beta = BetaHead(features, geometry.part(betas), _some(std, betas))
+    if not rest:
+        return beta
+    theirs = replace(config, bounds=tuple(plain[i % len(plain)] for i in rest), init_std=_some(std, rest))
+    gaussian = GaussianHead(features, geometry.part(rest), theirs)
+    return ProductHead([gaussian, beta], [rest, betas], geometry)
+
+
+def _some(std: tuple[float | None, ...], columns: list[int]) -> Any:
+    """`init_std` of these dimensions: None, as all are then, is one word for all."""
+    each = tuple(std[i] for i in columns)
+    return None if None in each else each
+
+
+def _check_beta(config: PolicyConfig, betas: list[int], rest: list[int]) -> None:
+    """Raises UsageError where a covariance would have to be that of a Beta."""
+    if config.covariance in ("lowrank", "full") and len(rest) < 2:
+        raise UsageError(
+            "A covariance couples Gaussian dimensions; a Beta is independent of all others.",
+            given=f'covariance="{config.covariance}" and bounds="beta" for dimensions {tuple(betas)}, '
+            f"which leaves {len(rest)} to couple",
+            fix='bounds="squash", which is exact under any covariance; or covariance="diagonal"',
+        )
+    if config.covariance == "fixed" and not rest:
+        raise UsageError(
+            "A Beta learns its own spread; a fixed covariance is a Gaussian's.",
+            given='covariance="fixed" and bounds="beta" for every dimension',
+            fix='bounds="squash" with the fixed covariance, or leave covariance out',
+        )

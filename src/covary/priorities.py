@@ -21,10 +21,15 @@ class Priorities:
 
     def __init__(self, places: int, alpha: float) -> None:
         self.alpha, self.places = alpha, places
-        self.leaves = 1 << max(places - 1, 1).bit_length()
+        self.leaves = _leaves(places)
         self.sums = np.zeros(2 * self.leaves)  # node k is the sum of nodes 2k and 2k + 1; leaves hold p^alpha
         self.present = 0  # places that may be drawn
         self.most = 1.0  # the largest p^alpha so far
+
+    @staticmethod
+    def takes(places: int) -> int:
+        """Bytes for so many."""
+        return 16 * _leaves(places)
 
     def _set(self, index: NDArray[np.int64], value: NDArray[np.float64]) -> None:
         nodes = index + self.leaves
@@ -74,3 +79,8 @@ class Priorities:
             self.sums[nodes] = self.sums[2 * nodes] + self.sums[2 * nodes + 1]
             level //= 2
         self.present = int((self.kept > 0).sum())
+
+
+def _leaves(places: int) -> int:
+    """The next power of two."""
+    return 1 << max(places - 1, 1).bit_length()

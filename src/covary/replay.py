@@ -40,7 +40,7 @@ class Replay:
     """The latest transitions of N environments.
 
     Args:
-        size: how many are kept, over all environments.
+        size: how many are kept, over all environments; two of each at the least.
         environments: N.
         observation, latent: how many numbers each has; a latent of 0 is one choice.
         folder: where a file takes what memory need not hold; it is gone when the process ends.
@@ -66,14 +66,15 @@ class Replay:
         folder: str | None = None,
         priority: float = 0.0,
     ) -> None:
-        self.n, self.lanes, self.folder, self.alpha = environments, max(size // environments, 1), folder, priority
+        self.n, self.lanes, self.folder, self.alpha = environments, max(size // environments, 2), folder, priority
         self._shapes = {
             "obs": (self.lanes, environments, observation),
             "latent": (self.lanes, environments, *((latent,) if latent else ())),
             "table": (self.lanes, environments, 4),
         }
         self._large = sum(4 * int(np.prod(shape)) for shape in self._shapes.values())
-        self._small = (24 if priority else 8) * self.lanes * environments
+        places = self.lanes * environments
+        self._small = 8 * places + (Priorities.takes(places) if priority else 0)
         self.nbytes = self._large + self._small
         self.count = 0  # vector steps so far
         self.priorities: Priorities | None = None

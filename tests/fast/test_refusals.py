@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from twins import FULL, OBS, SUN, agent_of, both, box, layers, rollout_of, run_both
@@ -183,6 +183,9 @@ def test_pruned_weights_are_refused_as_long_as_they_are_masked():
         ({"periodic": (0, 1)} | FULL, {}, "two correlated"),
         ({"periodic": (0,), "bounds": ("auto", "clip")} | FULL, {}, "two correlated"),
         ({"periodic": (0, 1), "covariance": "fixed", "covariance_matrix": (1, 0.5, 0.5, 1)}, {}, "two correlated"),
+        ({"covariance": "lowrank"}, {}, "a covariance of low rank"),
+        ({"bounds": "beta"}, {}, "a Beta policy"),
+        ({"bounds": ("beta", "clip")}, {}, "a policy of several parts"),
         ({}, {"entropy_coef": 0.1}, "entropy bonus of a Gaussian"),
         ({"activation": "silu"}, {}, "SiLU"),
         ({"activation": "gelu"}, {}, "GELU"),
@@ -191,6 +194,12 @@ def test_pruned_weights_are_refused_as_long_as_they_are_masked():
 )
 def test_policies_that_the_kernels_do_not_do_are_refused(policy, options, reason):
     assert reason in attach(agent_of("ppo", SUN, policy, **options))
+
+
+@pytest.mark.parametrize("space", [MultiDiscrete([3, 2]), MultiBinary(3)], ids=str)
+@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+def test_several_choices_are_refused(algo, space):
+    assert attach(agent_of(algo, space)) == "several choices at once"
 
 
 def test_other_dtypes_and_devices_are_refused():

@@ -194,13 +194,7 @@ def usual_entropy(geometry: Any) -> float:
 
 def check(policy: Policy, config: Config) -> None:
     """Raises UsageError for a policy that this algorithm cannot use."""
-    geometry = getattr(policy.head, "geometry", None)
-    if geometry is None:
-        raise UsageError(
-            "sac needs actions that are numbers: its policy learns through the action.",
-            given="choices",
-            fix="--algo ppo; or actor_critic",
-        )
+    geometry: Any = policy.head.geometry
     if clipped := geometry.columns("clip"):
         raise UsageError(
             "sac needs a density whose draws have a slope everywhere; a clipped one has point masses.",

@@ -5,18 +5,24 @@ density = BoxNormal(loc, scale_tril=tril, geometry=geometry)
 action, log_prob = density.sample_and_log_prob()
 """
 
+from covary.distributions.beta import Beta
 from covary.distributions.box_normal import BoxNormal, Drawn, latent_kl
 from covary.distributions.categorical import Categorical
+from covary.distributions.choices import Choices
 from covary.distributions.geometry import Bounds, Geometry, Kind
+from covary.distributions.product import Product
 from covary.distributions.scalar import log_ndtr, wrapped_normal_entropy, wrapped_normal_log_prob
 
 __all__ = [
+    "Beta",
     "Bounds",
     "BoxNormal",
     "Categorical",
+    "Choices",
     "Drawn",
     "Geometry",
     "Kind",
+    "Product",
     "latent_kl",
     "log_ndtr",
     "wrapped_normal_entropy",

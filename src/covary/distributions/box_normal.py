@@ -1,5 +1,5 @@
 """A multivariate normal carried onto a box: free, squashed, half-bounded, wrapped and clipped dimensions under one
-diagonal or full covariance, as a torch distribution. `joint` has the mathematics, `geometry` the maps.
+diagonal, low-rank or full covariance, as a torch distribution. `joint` has the mathematics, `geometry` the maps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from covary.distributions.joint import (
     diagonal_log_prob,
     full_entropy,
     full_log_prob,
+    low_rank_entropy,
+    low_rank_log_prob,
+    low_rank_scale,
+    low_rank_tril,
+    lower_of,
     marginal_scale,
     whiten,
 )
@@ -55,11 +60,13 @@ class BoxNormal(Distribution):
 
     Args:
         loc: (*B, D) mean of the latent: raw units; radians for wrapped dimensions.
-        scale: (*B, D) standard deviations of independent latents; or one of the two below.
+        scale: (*B, D) standard deviations of independent latents; or one of those below.
         scale_tril: (*B, D, D) lower Cholesky factor of the latent's covariance, rows in natural order.
         covariance_matrix: (*B, D, D) the latent's covariance.
         factor: (*B, D, D) lower Cholesky factor with rows in `geometry.order`, for networks that output one: nothing
             has to be factored again.
+        loading, residual: (*B, D, R) and (*B, D), both or neither: a covariance loading loading^T + diag(residual^2) of
+            low rank, rows in natural order. u = loc + residual eps + loading eta, of which R numbers eta are shared.
         geometry: what each dimension is; all free when left out, which is torch's MultivariateNormal.
 
     Raises:
@@ -78,6 +85,8 @@ class BoxNormal(Distribution):
         scale_tril: Tensor | None = None,
         covariance_matrix: Tensor | None = None,
         factor: Tensor | None = None,
+        loading: Tensor | None = None,
+        residual: Tensor | None = None,
         geometry: Geometry | None = None,
         validate_args: bool | None = None,
     ) -> None:
@@ -88,23 +97,32 @@ class BoxNormal(Distribution):
                 ("scale_tril", scale_tril),
                 ("covariance_matrix", covariance_matrix),
                 ("factor", factor),
+                ("loading", loading),
             )
             if value is not None
         }
-        if len(given) != 1:
+        if len(given) != 1 or (loading is None) != (residual is None):
+            both = [*given, *(["residual"] if residual is not None else [])]
             raise ValueError(
-                "BoxNormal takes exactly one of scale, scale_tril, covariance_matrix and factor.\n"
-                f"  given: {', '.join(given) or 'none'}"
+                "BoxNormal takes exactly one of scale, scale_tril, covariance_matrix, factor, loading with residual.\n"
+                f"  given: {', '.join(both) or 'none'}"
             )
         ((name, spread),) = given.items()
+        rows = -1 if name == "scale" else -2
         if (
             loc.dim() < 1
-            or spread.shape[-1:] != loc.shape[-1:]
-            or (name != "scale" and spread.shape[-2:] != (loc.shape[-1],) * 2)
+            or spread.dim() < -rows
+            or spread.shape[rows] != loc.shape[-1]
+            or (name not in ("scale", "loading") and spread.shape[-1] != loc.shape[-1])
         ):
-            wanted = "(*B, D)" if name == "scale" else "(*B, D, D)"
+            wanted = {"scale": "(*B, D)", "loading": "(*B, D, R)"}.get(name, "(*B, D, D)")
             raise ValueError(
                 f"loc is (*B, D) and {name} {wanted}.\n  given: {tuple(loc.shape)} and {tuple(spread.shape)}"
+            )
+        if residual is not None and residual.shape != spread.shape[:-1]:
+            raise ValueError(
+                "loading is (*B, D, R) and residual (*B, D).\n"
+                f"  given: {tuple(spread.shape)} and {tuple(residual.shape)}"
             )
         d = loc.shape[-1]
         self.geometry = geometry or Geometry.box([-math.inf] * d, [math.inf] * d)
@@ -112,15 +130,18 @@ class BoxNormal(Distribution):
             raise ValueError(f"The geometry has {self.geometry.dim} dimensions, loc has {d}.")
         if name != "scale":
             self.geometry.check_full()
-        batch, other = loc.shape[:-1], spread.shape[: -1 if name == "scale" else -2]
+        batch, other = loc.shape[:-1], spread.shape[:rows]
         if other and other != batch:
             batch = _broadcast(batch, other, name)
         super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
         if self._validate_args:
             _check(loc, name, spread)
+            if residual is not None:
+                _check(loc, "residual", residual)
         self.loc = loc.expand(*batch, d)
         self._scale = spread if name == "scale" else None
-        self._factor = None if name == "scale" else self._in_order(name, spread)
+        self._low = None if residual is None else (spread, residual)
+        self._factor = None if name in ("scale", "loading") else self._in_order(name, spread)
 
     def _in_order(self, name: str, spread: Tensor) -> Tensor:
         """A Cholesky factor with its rows in `geometry.order`."""
@@ -130,13 +151,11 @@ class BoxNormal(Distribution):
             return spread
         if name == "covariance_matrix":
             return torch.linalg.cholesky(spread if natural else spread[..., order, :][..., order])
-        # (P L)^T = Q R, so P L L^T P^T = R^T R: no squaring, so nothing is lost where scales differ widely.
-        upper = torch.linalg.qr(spread[..., order, :].mT).R
-        return (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
+        return lower_of(spread[..., order, :])
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> BoxNormal:
         new = self._get_checked_instance(BoxNormal, _instance)
-        new.geometry, new._scale, new._factor = self.geometry, self._scale, self._factor
+        new.geometry, new._scale, new._low, new._factor = self.geometry, self._scale, self._low, self._factor
         new.loc = self.loc.expand(torch.Size(batch_shape) + self.event_shape)
         super(BoxNormal, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -151,13 +170,30 @@ class BoxNormal(Distribution):
     @property
     def scale(self) -> Tensor:
         """(*B, D) standard deviations of the latent."""
+        if self._low is not None:
+            return low_rank_scale(*self._low).expand(self.loc.shape)
         scale = self._scale if self._factor is None else marginal_scale(self._factor, self.geometry)
         assert scale is not None
         return scale.expand(self.loc.shape)
 
+    def _tril(self) -> Tensor:
+        """(*B, D, D), or without a batch: the lower Cholesky factor, rows in `geometry.order`, of any covariance."""
+        if self._factor is not None:
+            return self._factor
+        order = self.geometry.constants(self.loc).order
+        if self._low is not None:
+            loading, residual = self._low
+            return low_rank_tril(loading[..., order, :], residual[..., order])
+        assert self._scale is not None
+        return torch.diag_embed(self._scale[..., order])
+
     @property
     def covariance_matrix(self) -> Tensor:
         """(*B, D, D) the latent's covariance, in natural order."""
+        if self._low is not None:
+            loading, residual = self._low
+            matrix = loading @ loading.mT + torch.diag_embed(residual.square())
+            return matrix.expand(*self.batch_shape, -1, -1)
         if self._factor is None:
             return torch.diag_embed(self.scale.square())
         rows = self._factor[..., self.geometry.constants(self.loc).unorder, :]
@@ -166,12 +202,13 @@ class BoxNormal(Distribution):
     @property
     def scale_tril(self) -> Tensor:
         """(*B, D, D) lower Cholesky factor of the latent's covariance, in natural order."""
+        if self._low is not None:
+            return low_rank_tril(*self._low).expand(*self.batch_shape, -1, -1)
         if self._factor is None:
             return torch.diag_embed(self.scale)
         if self.geometry.order == tuple(range(self.geometry.dim)):
             return self._factor.expand(*self.batch_shape, -1, -1)
-        upper = torch.linalg.qr(self._factor[..., self.geometry.constants(self.loc).unorder, :].mT).R
-        lower = (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
+        lower = lower_of(self._factor[..., self.geometry.constants(self.loc).unorder, :])
         return lower.expand(*self.batch_shape, -1, -1)
 
     @property
@@ -180,9 +217,16 @@ class BoxNormal(Distribution):
 
     # --- sampling and scoring
 
+    @property
+    def noise_shape(self) -> torch.Size:
+        """Of the numbers that one action is made of: (D,), or (D + R,) of a covariance of low rank."""
+        shared = 0 if self._low is None else self._low[0].shape[-1]
+        return torch.Size((self.event_shape[0] + shared,))
+
     def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
-        """(S*, B*, D) standard normal numbers, what one draw is made of."""
-        shape = self._extended_shape(torch.Size(sample_shape))
+        """(S*, B*, D) standard normal numbers, what one draw is made of; (S*, B*, D + R) of a covariance of low rank,
+        whose last R numbers all dimensions share."""
+        shape = torch.Size((*sample_shape, *self.batch_shape, *self.noise_shape))
         device = self.loc.device if generator is None else generator.device
         return torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=device).to(self.loc.device)
 
@@ -190,8 +234,14 @@ class BoxNormal(Distribution):
         """(S*, B*, D) the latent of an action, reparametrised; `to_action` maps it."""
         if noise is None:
             noise = self.noise(sample_shape)
-        elif noise.shape != (shape := self._extended_shape(torch.Size(sample_shape))):
-            raise ValueError(f"noise is (S*, B*, D) = {tuple(shape)}.\n  given: {tuple(noise.shape)}")
+        elif noise.shape != (shape := torch.Size((*sample_shape, *self.batch_shape, *self.noise_shape))):
+            wanted = "(S*, B*, D)" if self._low is None else "(S*, B*, D + R)"
+            raise ValueError(f"noise is {wanted} = {tuple(shape)}.\n  given: {tuple(noise.shape)}")
+        if self._low is not None:
+            loading, residual = self._low
+            own, shared = noise[..., : self.geometry.dim], noise[..., self.geometry.dim :]
+            deviation = residual * own + (loading @ shared.unsqueeze(-1)).squeeze(-1)
+            return self.geometry.to_latent(self.loc + deviation)
         if self._factor is None:
             assert self._scale is not None
             return self.geometry.to_latent(self.loc + self._scale * noise)
@@ -205,7 +255,7 @@ class BoxNormal(Distribution):
     def draw(self, sample_shape: Any = (), *, noise: Tensor | None = None) -> Drawn:
         """An action, its latent and its log-probability from one forward map; all reparametrised.
 
-        noise: (S*, B*, D) standard normal numbers; torch's own generator when left out.
+        noise: standard normal numbers as `noise` draws them; torch's own generator when left out.
         """
         latent = self.sample_latent(sample_shape, noise=noise)
         return Drawn(self.to_action(latent), latent, self.log_prob_latent(latent))
@@ -234,18 +284,26 @@ class BoxNormal(Distribution):
         """
         if self._validate_args and latent.shape[-1:] != self.event_shape:
             raise ValueError(f"latent is (S*, B*, D), D = {self.event_shape[0]}.\n  given: {tuple(latent.shape)}")
-        if self._factor is None:
-            assert self._scale is not None
+        if self._low is not None and not self._tail:
+            log_prob = low_rank_log_prob(latent, self.loc, *self._low)
+        elif self._scale is not None:
             log_prob = diagonal_log_prob(latent, self.loc, self._scale, self.geometry)
         else:
-            log_prob = full_log_prob(latent, self.loc, self._factor, self.geometry)
+            log_prob = full_log_prob(latent, self.loc, self._tril(), self.geometry)
         return log_prob - self.geometry.log_slope(latent).sum(-1) if jacobian else log_prob
 
     def entropy(self) -> Tensor:
         """(B*,) nats, of the action that is executed (of the unclipped Gaussian for free dimensions)."""
-        if self._factor is None:
+        if self._low is not None and not self._tail:
+            return low_rank_entropy(self.loc, *self._low, self.geometry)
+        if self._scale is not None:
             return diagonal_entropy(self.loc, self.scale, self.geometry)
-        return full_entropy(self.loc, self._factor, self.geometry).expand(self.batch_shape)
+        return full_entropy(self.loc, self._tril(), self.geometry).expand(self.batch_shape)
+
+    @property
+    def _tail(self) -> bool:
+        """Whether a dimension is wrapped or clipped, which only a triangular factor serves."""
+        return bool(self.geometry.columns("wrap", "clip"))
 
     # --- points
 
@@ -295,7 +353,7 @@ class BoxNormal(Distribution):
         return self.median
 
     def __repr__(self) -> str:
-        kind = "diagonal" if self._factor is None else "full"
+        kind = "low-rank" if self._low is not None else "diagonal" if self._factor is None else "full"
         kinds = ", ".join(self.geometry.kinds)
         return f"BoxNormal({kind} covariance, ({kinds}), batch_shape={tuple(self.batch_shape)})"
 
@@ -332,13 +390,16 @@ def _check(loc: Tensor, name: str, spread: Tensor) -> None:
                 "  fix:   let the network give a Cholesky factor with a positive diagonal, scale_tril="
             )
         return
-    diagonal = spread if name == "scale" else spread.diagonal(dim1=-2, dim2=-1)
+    if name == "loading":
+        return
+    vector = name in ("scale", "residual")
+    diagonal = spread if vector else spread.diagonal(dim1=-2, dim2=-1)
     if not (diagonal > 0).all():
         raise ValueError(
-            f"{'scale' if name == 'scale' else 'The diagonal of ' + name} must be positive.\n"
+            f"{name if vector else 'The diagonal of ' + name} must be positive.\n"
             f"  given: {float(diagonal.detach().min())}\n  fix:   pass the network's output through exp or softplus"
         )
-    if name != "scale" and spread.triu(1).any():
+    if not vector and spread.triu(1).any():
         raise ValueError(f"{name} must be lower triangular.\n  fix:   torch.tril(...), or covariance_matrix=")
 
 
@@ -356,12 +417,11 @@ def latent_kl(p: BoxNormal, q: BoxNormal) -> Tensor:
         mask = torch.zeros(g.dim, dtype=torch.bool, device=difference.device)
         mask[list(wrapped)] = True
         difference = torch.where(mask, shortest_arc(difference), difference)
-    if p._factor is None and q._factor is None:
+    if p._scale is not None and q._scale is not None:
         ratio = (p.scale / q.scale).square()
         return 0.5 * (ratio + (difference / q.scale).square() - 1 - ratio.log()).sum(-1)
     order = g.constants(difference).order
-    p_tril = torch.diag_embed(p.scale[..., order]) if p._factor is None else p._factor
-    q_tril = torch.diag_embed(q.scale[..., order]) if q._factor is None else q._factor
+    p_tril, q_tril = p._tril(), q._tril()
     trace = torch.linalg.solve_triangular(q_tril, p_tril, upper=False).square().sum((-2, -1))
     log_det = (q_tril.diagonal(dim1=-2, dim2=-1).log() - p_tril.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
     return 0.5 * (trace + whiten(difference[..., order], q_tril).square().sum(-1) - g.dim) + log_det

@@ -53,6 +53,10 @@ class Categorical(Distribution):
     def support(self) -> constraints.Constraint:
         return constraints.integer_interval(0, self.logits.shape[-1] - 1)
 
+    @property
+    def noise_shape(self) -> torch.Size:
+        return torch.Size()
+
     def noise(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """(S*, B*) uniform numbers in [0, 1), what one draw is made of."""
         shape = self._extended_shape(torch.Size(sample_shape))

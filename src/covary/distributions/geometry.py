@@ -123,6 +123,13 @@ class Geometry:
             tuple(hi.tolist()),
         )
 
+    def part(self, columns: Sequence[int]) -> Geometry:
+        """The geometry of some of the dimensions."""
+        kinds, low, high = self.kinds, self.low, self.high
+        return Geometry(
+            tuple(kinds[i] for i in columns), tuple(low[i] for i in columns), tuple(high[i] for i in columns)
+        )
+
     @property
     def dim(self) -> int:
         return len(self.kinds)

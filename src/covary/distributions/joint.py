@@ -63,6 +63,54 @@ def whiten(deviation: Tensor, tril: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(tril, deviation.unsqueeze(-1), upper=False).squeeze(-1)
 
 
+def low_rank_log_prob(latent: Tensor, loc: Tensor, loading: Tensor, residual: Tensor) -> Tensor:
+    """log N(latent; loc, loading loading^T + diag(residual^2)) in O(D R^2).
+
+    latent (S*, B*, D), loc and residual (B*, D), loading (B*, D, R). -> (S*, B*)
+
+    With z = (latent - loc) / residual and A = loading / residual the determinant is |1 + A^T A| prod residual^2 (the
+    matrix determinant lemma). Woodbury's z^T (1 + A A^T)^-1 z = z^T z - z^T A (1 + A^T A)^-1 A^T z is the squared
+    distance of (z, 0) from the columns of (A, 1) = Q R, in which form nothing is squared before it is subtracted. In
+    float64: residuals may be small beside what is shared.
+    """
+    own = residual.double()
+    z = (latent.double() - loc.double()) / own
+    q, log_det = _low_rank_split(loading, residual)
+    along = (q[..., : loc.shape[-1], :].mT @ z.unsqueeze(-1)).squeeze(-1)
+    near = (q @ along.unsqueeze(-1)).squeeze(-1)
+    left, shared = z - near[..., : loc.shape[-1]], near[..., loc.shape[-1] :]
+    quadratic = left.square().sum(-1) + shared.square().sum(-1)
+    return (-0.5 * quadratic - log_det - loc.shape[-1] * HALF_LOG_TWO_PI).to(latent.dtype)
+
+
+def _low_rank_split(loading: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    """Q of (A, 1) = Q R, (*B, D + R, R), and half the log determinant of the covariance, (*B)."""
+    own = residual.double()
+    rank = loading.shape[-1]
+    one = torch.eye(rank, dtype=own.dtype, device=own.device).expand(*own.shape[:-1], rank, rank)
+    q, r = torch.linalg.qr(torch.cat([loading.double() / own.unsqueeze(-1), one], -2))
+    return q, own.log().sum(-1) + r.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+
+
+def low_rank_entropy(loc: Tensor, loading: Tensor, residual: Tensor, geometry: Geometry) -> Tensor:
+    """Entropy of the action in nats, nothing being wrapped or clipped; error below 1e-6. -> (*B)"""
+    log_det = _low_rank_split(loading, residual)[1]
+    latent = (log_det + geometry.dim * (0.5 + HALF_LOG_TWO_PI)).to(loc.dtype)
+    return latent + expected_log_slope(loc, low_rank_scale(loading, residual).expand_as(loc), geometry)
+
+
+def low_rank_scale(loading: Tensor, residual: Tensor) -> Tensor:
+    """Standard deviation of each latent dimension, (*B, D)."""
+    return _norm(torch.cat([loading, residual.unsqueeze(-1)], -1))
+
+
+def low_rank_tril(loading: Tensor, residual: Tensor) -> Tensor:
+    """The Cholesky factor of the same covariance, (*B, D, D). In float64, and of rows of norm 1."""
+    rows = torch.cat([loading, torch.diag_embed(residual)], -1).double()
+    scale = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return (scale * lower_of(rows / scale)).to(residual.dtype)
+
+
 def full_log_prob(latent: Tensor, loc: Tensor, tril: Tensor, geometry: Geometry) -> Tensor:
     """Log density of the latent, as the module's docstring has it but for the slopes.
 
@@ -221,6 +269,13 @@ def full_entropy(loc: Tensor, tril: Tensor, geometry: Geometry) -> Tensor:
 def marginal_scale(tril: Tensor, geometry: Geometry) -> Tensor:
     """Standard deviation of each latent dimension in natural order. (*B, D, D) -> (*B, D)."""
     return _norm(tril)[..., geometry.constants(tril).unorder]
+
+
+def lower_of(rows: Tensor) -> Tensor:
+    """The lower Cholesky factor of rows rows^T, without squaring, so that nothing is lost where scales differ widely:
+    rows^T = Q R, so that rows rows^T = R^T R. (*B, D, K) with K >= D -> (*B, D, D)."""
+    upper = torch.linalg.qr(rows.mT).R
+    return (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
 
 
 def _norm(x: Tensor) -> Tensor:

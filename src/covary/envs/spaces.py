@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -78,8 +79,11 @@ class Decoder:
             shaped = action.reshape(self.shape).astype(space.dtype)
             np.minimum(shaped, space.high, out=shaped)  # np.clip takes four times as long for so few numbers
             return np.maximum(shaped, space.low, out=shaped)
-        assert isinstance(space, gymnasium.spaces.Discrete)
-        return action.astype(space.dtype) + space.start
+        shaped = action.reshape(self.shape).astype(space.dtype)
+        if isinstance(space, gymnasium.spaces.MultiBinary):
+            return shaped
+        assert isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete)
+        return shaped + space.start
 
 
 def check_spaces(observation: gymnasium.Space[Any], action: gymnasium.Space[Any], venv: Any) -> None:
@@ -103,6 +107,17 @@ def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
     """What a checkpoint keeps of a space; bounds that are all equal are kept once."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, gymnasium.spaces.MultiBinary):
+        return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        nvec, start = (x.reshape(-1).tolist() for x in (space.nvec, space.start))
+        return {
+            "kind": "MultiDiscrete",
+            "nvec": nvec,
+            "start": start,
+            "shape": list(space.shape),
+            "dtype": str(space.dtype),
+        }
     assert isinstance(space, gymnasium.spaces.Box)
 
     def bound(x: NDArray[Any]) -> Any:
@@ -133,11 +148,10 @@ def from_json(data: Any) -> gymnasium.Space[Any]:
     try:
         if not isinstance(data, dict):
             raise ValueError("no object")
-        if data.get("kind") == "Discrete":
-            return _discrete(**{k: v for k, v in data.items() if k != "kind"})
-        if data.get("kind") == "Box":
-            return _box(**{k: v for k, v in data.items() if k != "kind"})
-        raise ValueError("neither a Box nor Discrete")
+        make = _MADE.get(data.get("kind"))  # type: ignore[arg-type]
+        if make is None:
+            raise ValueError(f"none of {', '.join(_MADE)}")
+        return make(**{k: v for k, v in data.items() if k != "kind"})
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(
             "The description of a space is broken.", given=f"{_shown(data)}: {str(error)[:200]}"
@@ -157,6 +171,31 @@ def _discrete(n: Any, start: Any) -> gymnasium.Space[Any]:
     return gymnasium.spaces.Discrete(n, start=start)
 
 
+def _whole(values: Any, least: int, most: int) -> bool:
+    return isinstance(values, list) and all(type(n) is int and least <= n <= most for n in values)
+
+
+def _multi_binary(n: Any) -> gymnasium.Space[Any]:
+    shape = n if isinstance(n, list) else [n]
+    if not _whole(shape, 1, MOST) or len(shape) > 32 or math.prod(shape) > MOST:
+        raise ValueError(f"n is a whole number from 1 to {MOST:,}, or a shape of so many")
+    return gymnasium.spaces.MultiBinary(n)
+
+
+def _multi_discrete(nvec: Any, start: Any, shape: Any, dtype: Any) -> gymnasium.Space[Any]:
+    if dtype not in _DTYPES or np.dtype(dtype).kind not in "iu":
+        raise ValueError("a dtype of no whole numbers")
+    if not _whole(shape, 1, MOST) or len(shape) > 32:
+        raise ValueError("a shape that is none")
+    if not _whole(nvec, 1, MOST) or sum(nvec) > MOST or not _whole(start, -(2**62), 2**62):
+        raise ValueError(f"nvec holds whole numbers from 1, {MOST:,} in all, and start whole numbers")
+    if not len(nvec) == len(start) == math.prod(shape):
+        raise ValueError(f"{len(nvec):,} in nvec and {len(start):,} in start for a shape of {math.prod(shape):,}")
+    kind = np.dtype(dtype)
+    first, sizes = (np.array(x, kind).reshape(shape) for x in (start, nvec))
+    return gymnasium.spaces.MultiDiscrete(sizes, kind.type, start=first)
+
+
 def _box(low: Any, high: Any, shape: Any, dtype: Any) -> gymnasium.Space[Any]:
     if dtype not in _DTYPES:
         raise ValueError("a dtype that is none")
@@ -168,6 +207,14 @@ def _box(low: Any, high: Any, shape: Any, dtype: Any) -> gymnasium.Space[Any]:
     return gymnasium.spaces.Box(
         _bound(low, size, kind).reshape(shape), _bound(high, size, kind).reshape(shape), tuple(shape), kind.type
     )
+
+
+_MADE: dict[str, Callable[..., gymnasium.Space[Any]]] = {
+    "Box": _box,
+    "Discrete": _discrete,
+    "MultiDiscrete": _multi_discrete,
+    "MultiBinary": _multi_binary,
+}
 
 
 def _bound(given: Any, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:

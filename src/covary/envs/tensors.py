@@ -35,7 +35,7 @@ class TensorEnv(Protocol):
     Attributes:
         num_envs: N.
         single_observation_space: of one environment, a gymnasium Box.
-        single_action_space: of one environment, a gymnasium Box or Discrete.
+        single_action_space: of one environment, a gymnasium Box, Discrete, MultiDiscrete or MultiBinary.
         device: where all tensors are.
     """
 

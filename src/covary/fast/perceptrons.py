@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary.fast import descent, diagonal
-from covary.fast.tables import Unknown, check_nobody_watches, check_unchanged, modules_of
+from covary.fast.tables import OTHERS, Unknown, check_nobody_watches, check_unchanged, modules_of
 from covary.heads import GaussianHead
 from covary.nets import QValues
 from covary.policies import Density, Policy
@@ -142,7 +142,7 @@ class FastPolicy:
 
     def __init__(self, policy: Policy) -> None:
         if type(policy) is not Policy or type(policy.head) is not GaussianHead:
-            raise Unknown(f"a head of type {type(policy.head).__name__}")
+            raise Unknown(OTHERS.get(type(policy.head), f"a head of type {type(policy.head).__name__}"))
         for module in (policy, policy.normalizer, policy.head):
             check_unchanged(module)
         self.head = policy.head
@@ -162,7 +162,7 @@ class Draws:
     def __init__(self, policy: FastPolicy) -> None:
         head, network = policy.head, policy.network
         kinds = head.geometry.kinds
-        if head.full or head.kept or head.matrix is not None or {"wrap", "clip"} & set(kinds):
+        if head.full or head.rank or head.kept or head.matrix is not None or {"wrap", "clip"} & set(kinds):
             raise Unknown("a density of another kind")
         self.network, self.per_state = network, int(head.per_state)
         codes = {"free": diagonal.FREE, "squash": diagonal.SQUASH, "half": diagonal.HALF}

@@ -17,12 +17,18 @@ from torch import Tensor, nn
 
 from covary.distributions import Geometry
 from covary.heads import CategoricalHead, GaussianHead
+from covary.more_heads import BetaHead, ChoicesHead, ProductHead
 from covary.nets import RunningNorm, Value
 from covary.optim import Adam
 from covary.policies import Policy
 
 # As the kernels have them; repeated here so that reading an agent needs no Numba.
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.Tanh: 1, nn.ReLU: 2, nn.ELU: 3}
+OTHERS: dict[type[nn.Module], str] = {
+    BetaHead: "a Beta policy",
+    ChoicesHead: "several choices at once",
+    ProductHead: "a policy of several parts",
+}
 KINDS = {"free": 0, "squash": 1, "half": 2, "wrap": 3, "clip": 4}
 
 
@@ -56,8 +62,8 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
         raise Unknown(f"parameters of {optimizer.vector.dtype}")
     check_nobody_watches()
     head = policy.head
-    if type(head) not in (GaussianHead, CategoricalHead):
-        raise Unknown(f"a head of type {type(head).__name__}")
+    if not isinstance(head, GaussianHead | CategoricalHead) or type(head) not in (GaussianHead, CategoricalHead):
+        raise Unknown(OTHERS.get(type(head), f"a head of type {type(head).__name__}"))
     if entropy and type(head) is GaussianHead:
         raise Unknown("an entropy bonus of a Gaussian policy")
     for module in (policy, policy.normalizer, head, critic):
@@ -173,6 +179,8 @@ def _head(
     assert type(head) is GaussianHead
     geometry, d = head.geometry, head.geometry.dim
     fixed = head.matrix is not None
+    if head.rank:
+        raise Unknown("a covariance of low rank")
     if (head.full or fixed) and len(geometry.columns("wrap", "clip")) > 1:
         raise Unknown("two correlated dimensions that are angles or clipped")
     learned = head.config.covariance != "fixed"

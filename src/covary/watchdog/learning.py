@@ -15,7 +15,8 @@ from covary.watchdog.known import Finding, Known
 def idle_entropy(k: Known) -> Finding | None:
     """The entropy of a Gaussian depends on its covariance alone; squashed or clipped, on its mean as well."""
     coef, geometry = k.setting("entropy_coef", 0.0), k.geometry
-    if not coef or geometry is None or k.settings.policy.covariance != "fixed":
+    policy = k.settings.policy
+    if not coef or geometry is None or policy.covariance != "fixed" or "beta" in policy.bounds:
         return None
     only_spread = set(geometry.kinds) <= {"free", "wrap"}
     return Finding(
@@ -121,7 +122,7 @@ def one_choice(k: Known) -> Finding | None:
     if k.geometry is not None or len(actions) < 100 or (actions != actions[0]).any():
         return None
     return Finding(
-        f"all of the latest {len(actions)} actions are {int(actions[0])}",
+        f"all of the latest {len(actions)} actions are {actions[0].astype(int).tolist()}",
         "the policy has settled on one choice and tries no other",
         "stop here if its return is good; else entropy_coef 0.01, or a lower learning rate",
     )

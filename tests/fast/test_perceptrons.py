@@ -1,0 +1,206 @@
+"""Learning from the past: networks in memory that is used again, and draws as kernels, beside autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+from torch import nn
+from twins import assert_close
+
+from covary.agent import Agent
+from covary.algorithms import sac
+from covary.fast import attach, detach
+from covary.fast.perceptrons import Draws, FastPolicy, FastValues, Perceptron
+from covary.fast.tables import Unknown
+from covary.heads import PolicyConfig
+from covary.nets import QValues, mlp
+from covary.policies import make_policy
+from covary.types import Rollout
+
+OBS = Box(-np.inf, np.inf, (5,), np.float32)
+SQUARE = Box(np.float32([-1, -2]), np.float32([1, 3]))
+HALF = Box(np.array([-1, 0, -np.inf], np.float32), np.array([1, np.inf, 4], np.float32))
+OPEN = Box(np.array([-np.inf, -2], np.float32), np.array([np.inf, 2], np.float32))
+BY_KERNELS = {
+    "square": (SQUARE, {}),
+    "half-bounded": (HALF, {}),
+    "open, init_std": (OPEN, {"init_std": (3.0, 0.1)}),
+    "unclipped": (SQUARE, {"bounds": "free"}),
+}
+BY_AUTOGRAD = {
+    "full": (SQUARE, {"covariance": "full"}),
+    "low rank": (SQUARE, {"covariance": "lowrank"}),
+    "an angle": (SQUARE, {"periodic": (0,)}),
+    "mean": (SQUARE, {"bounds": "mean"}),
+}
+CASES = {
+    (name, state): (space, policy | {"state_dependent": state})
+    for name, (space, policy) in (BY_KERNELS | BY_AUTOGRAD).items()
+    for state in (True, False)
+}
+
+
+def twins_of(space, policy, **config):
+    """One agent twice; the second on the fast path."""
+    pair = [
+        Agent(
+            "sac",
+            OBS,
+            space,
+            config=sac.Config(batch=33, replay_size=500, **config),
+            policy=PolicyConfig(**{"hidden": (24, 20), "activation": "relu"} | policy),
+        )
+        for _ in range(2)
+    ]
+    assert attach(pair[1]) is None
+    rng, d, t = np.random.default_rng(0), space.shape[0], 300
+
+    def normal(*shape):
+        return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+
+    ones = torch.ones(t, 1)
+    past = Rollout(normal(t, 1, 5), normal(t, 1, d), normal(t, 1), 0.9 * ones, ones, ones, normal(t, 1, 5))
+    for agent in pair:
+        agent.learner.memory.add(past)
+        agent.policy.observe(past.obs)
+    return pair
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_ten_updates_agree_with_autograd(case):
+    general, fast = twins_of(*CASES[case])
+    assert (fast.fast.draws is not None) == (case[0] in BY_KERNELS)
+    for k in range(10):
+        said = [agent.learner._learn(agent.learner._batch(0.4)) for agent in (general, fast)]
+        assert np.allclose(*said, rtol=1e-3, atol=1e-4)
+        ours, its = fast.state()[0], general.state()[0]
+        for name in its:
+            if its[name].dtype == np.float32 and its[name].size:
+                tolerance = 1e-5 * (k + 1) * max(1.0, float(np.abs(its[name]).max()))
+                assert_close(ours[name], its[name], tolerance, f"{name} after {k + 1}")
+
+
+def test_clipped_gradients_and_priorities_agree():
+    general, fast = twins_of(SQUARE, {"state_dependent": True}, priority=0.6, max_grad_norm=0.3)
+    for _ in range(5):
+        for agent in (general, fast):
+            agent.learner._learn(agent.learner._batch(0.4))
+    a, b = (agent.learner.memory.priorities.kept for agent in (general, fast))
+    assert np.allclose(a, b, rtol=1e-3)
+    ours, its = fast.state()[0], general.state()[0]
+    assert all(np.allclose(ours[n], its[n], atol=1e-4) for n in its if its[n].dtype == np.float32)
+
+
+def test_it_acts_as_on_the_general_path():
+    general, fast = twins_of(HALF, {"state_dependent": True})
+    obs = np.random.default_rng(1).standard_normal((7, 5)).astype(np.float32)
+    noise = general.noise(7)
+    for mine, its in zip(fast.fast.act(obs, noise), general.sample(obs, noise), strict=True):
+        assert np.allclose(mine, its, atol=1e-5)
+
+
+def test_whoever_goes_back_finds_the_optimizers_as_they_were():
+    _, fast = twins_of(SQUARE, {})
+    detach(fast)
+    assert all(adam.kernel is None for adam in fast.learner.optimizers.values())
+    assert fast.learner.target.kernel is None
+    assert fast.learner._learn(fast.learner._batch(0.4)) is not None
+
+
+@pytest.mark.parametrize(("inputs", "hidden", "outputs"), [(3, (40, 30), 2), (30, (20,), 1), (2, (8, 8, 8), 20)])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_perceptron_is_that_of_autograd_in_float64(inputs, hidden, outputs, activation):
+    torch.manual_seed(0)
+    last = nn.Linear(hidden[-1], outputs)
+    body = mlp(inputs, hidden, activation)
+    ours, exact = (
+        Perceptron(body, last),
+        nn.Sequential(*mlp(inputs, hidden, activation), nn.Linear(hidden[-1], outputs)),
+    )
+    exact.load_state_dict(nn.Sequential(*body, last).state_dict())
+    exact.double()
+    x, slope = torch.randn(50, inputs), torch.randn(50, outputs)
+    z = x.double().requires_grad_()
+    made = exact(z)
+    torch.testing.assert_close(ours.forward(x).double(), made, rtol=1e-4, atol=1e-5)
+    wanted = torch.autograd.grad(made, [z, *exact.parameters()], slope.double())
+    _, gradients = ours.backward(x, slope, False)
+    to_x, _ = ours.backward(x, slope, True)
+    for mine, its in zip((to_x, *gradients), wanted, strict=True):
+        torch.testing.assert_close(mine.double(), its, rtol=1e-3, atol=1e-4)
+    rows = torch.tensor([3, 17, 49])
+    torch.testing.assert_close(ours.to_input(slope[rows], rows), to_x[rows])
+
+
+def test_a_gradient_of_what_was_overwritten_is_refused():
+    torch.manual_seed(0)
+    network = Perceptron(mlp(3, (8,)), nn.Linear(8, 1))
+    first = network(torch.randn(4, 3))
+    network(torch.randn(4, 3))
+    with pytest.raises(RuntimeError, match="called again"):
+        torch.autograd.grad(first.sum(), network.parameters)
+
+
+@pytest.mark.parametrize("case", BY_KERNELS)
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize("far", [1.0, 30.0])
+def test_draws_and_their_slopes_are_those_of_the_density(case, state, far):
+    """Far out as well, where a squash is flat; the way back by autograd in float64."""
+    torch.manual_seed(0)
+    space, options = BY_KERNELS[case]
+    policy = make_policy(5, space, PolicyConfig(hidden=(8,), state_dependent=state, **options))
+    with torch.no_grad():
+        policy.head.out.weight *= far * 30
+    draws = Draws(FastPolicy(policy))
+    d = space.shape[0]
+    x, noise, to_seen = torch.randn(40, 5), torch.randn(40, d), torch.randn(40, d)
+    with torch.no_grad():
+        seen, log_prob = draws(x, noise)
+    exact = make_policy(5, space, PolicyConfig(hidden=(8,), state_dependent=state, **options))
+    exact.load_state_dict(policy.state_dict())
+    exact.double()
+    for name, buffer in exact.head.named_buffers():  # those that are not saved
+        buffer.data = dict(policy.head.named_buffers())[name].to(buffer.dtype)
+    out = exact.head.out(exact.torso(x.double())).detach().requires_grad_()
+    density = exact.head.made_of(out)
+    latent = density.sample_latent(noise=noise.double())
+    wanted_seen, wanted = exact.head.coordinates(latent), density.log_prob_latent(latent)
+    torch.testing.assert_close(seen.double(), wanted_seen, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(log_prob.double(), wanted, rtol=1e-4, atol=2e-3)
+    own = [] if state else [exact.head.log_std]
+    total = 0.3 * wanted.sum() + (to_seen.double() * wanted_seen).sum()
+    slopes = torch.autograd.grad(total, [out, *own])
+    handed = []
+    draws.network.backward = lambda x, slope, to_input: handed.append(slope)
+    draws.back(to_seen, 0.3)
+    torch.testing.assert_close(handed[0].double(), slopes[0], rtol=1e-3, atol=1e-3)
+    if own:
+        torch.testing.assert_close(draws.to_own.double(), slopes[1], rtol=1e-3, atol=1e-2)
+
+
+def frozen():
+    body = mlp(3, (8,))
+    body[0].weight.requires_grad_(False)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("modules", "reason"),
+    [
+        (lambda: (nn.Sequential(nn.Linear(3, 4), nn.SiLU()), nn.Linear(4, 1)), "SiLU"),
+        (lambda: (nn.Sequential(nn.Linear(3, 4), nn.Dropout()), nn.Linear(4, 1)), "Dropout"),
+        (lambda: (nn.Linear(3, 4), nn.Tanh()), "does not end with a linear layer"),
+        (lambda: (nn.Linear(3, 4, bias=False), nn.Linear(4, 1)), "a layer of Linear"),
+        (lambda: (frozen(), nn.Linear(8, 1)), "frozen"),
+    ],
+)
+def test_what_is_not_done_here_is_refused(modules, reason):
+    with pytest.raises(Unknown, match=reason):
+        Perceptron(*modules())
+
+
+def test_a_torso_of_ones_own_goes_the_general_way():
+    with pytest.raises(Unknown, match="torso of one's own"):
+        FastValues(QValues(2, 3, 1, (8,), "relu", torso=nn.Linear(3, 3)))
