@@ -238,10 +238,10 @@ def test_the_fast_path_learns_alike(options):
     agents = [covary.untrained(Plane, "mpo", samples=5, batch=16, critics=2, **options) for _ in range(2)]
     assert fast.attach(agents[1]) is None
     for seed in range(3):
-        told = []
+        torch.manual_seed(seed)
+        batch, told = batch_of(agents[0]), []
         for agent in agents:
-            torch.manual_seed(seed)
-            told.append(agent.learner._learn(batch_of(agents[0]), None))
+            told.append(agent.learner._learn(batch, None))
             agent.learner.target_policy.follow(1.0)
         np.testing.assert_allclose(told[0], told[1], rtol=2e-3, atol=1e-5)
     fast.detach(agents[1])
@@ -255,7 +255,8 @@ def test_the_fast_path_learns_alike(options):
 @pytest.mark.parametrize(
     ("env", "options", "words"),
     [
-        (Choice, {}, ["choices", "ppo"]),
+        (Choice, {}, ["mpo needs actions that are numbers", "ppo"]),
+        (Plane, {"bounds": "beta", "covariance": "diagonal"}, ["Beta", "squash", "ppo"]),
         (Plane, {"bounds": "clip", "covariance": "diagonal"}, ["clip", "squash"]),
         (Plane, {"covariance": "fixed"}, ["fixed", "td3", "full"]),
         (Plane, {"samples": 1}, ["samples", "given: 1"]),
@@ -279,7 +280,11 @@ def test_a_full_covariance_is_what_it_starts_with():
 
 def test_around_keeps_geometry_and_covariance():
     box = Geometry.box([0, -1], [1, 1], periodic=(0,))
-    for density in (BoxNormal(torch.zeros(3, 2), torch.ones(2), geometry=box), NEW):
+    for density in (
+        BoxNormal(torch.zeros(3, 2), torch.ones(2), geometry=box),
+        BoxNormal(torch.zeros(3, 2), loading=torch.randn(2, 1), residual=torch.ones(2), geometry=box),
+        NEW,
+    ):
         other = density.around(density.loc + 1)
         assert other.geometry == density.geometry
         assert torch.equal(other.covariance_matrix, density.covariance_matrix)

@@ -298,15 +298,16 @@ def losses(
     )
 
 
-def check(policy: Policy) -> None:
-    """Raises UsageError for a policy that this algorithm cannot use."""
-    geometry = getattr(policy.head, "geometry", None)
-    if geometry is None:
+def check(policy: Policy, observation: int) -> None:
+    """Raises UsageError for a policy that this algorithm cannot use. observation: O."""
+    density = policy(next(policy.parameters()).new_zeros(1, observation))
+    if not isinstance(density, BoxNormal):
         raise UsageError(
-            "mpo needs actions that are numbers: it bounds how far a mean and a covariance move.",
-            given="choices",
-            fix="--algo ppo; or actor_critic",
+            "mpo needs a Gaussian on a box: it bounds how far a mean and a covariance move.",
+            given=type(density).__name__,
+            fix="policy.bounds squash; or --algo ppo, which takes any density",
         )
+    geometry = density.geometry
     if clipped := geometry.columns("clip"):
         raise UsageError(
             "mpo needs a density whose KL is that of its latent; a clipped one has point masses.",
@@ -328,7 +329,7 @@ class Learner:
     judges_actions = True
 
     def __init__(self, policy: Policy, critic: QValues, config: Config, generator: torch.Generator) -> None:
-        check(policy)
+        check(policy, critic.observation)
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon, self.device = config.horizon, next(critic.parameters()).device
         starts = (config.temperature, config.mean_multiplier, config.covariance_multiplier)

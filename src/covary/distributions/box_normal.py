@@ -163,7 +163,16 @@ class BoxNormal(Distribution):
 
     def around(self, loc: Tensor) -> BoxNormal:
         """The same covariance around another mean of the latent, (*B, D)."""
-        return BoxNormal(loc, self._scale, factor=self._factor, geometry=self.geometry, validate_args=False)
+        loading, residual = self._low or (None, None)
+        return BoxNormal(
+            loc,
+            self._scale,
+            factor=self._factor,
+            loading=loading,
+            residual=residual,
+            geometry=self.geometry,
+            validate_args=False,
+        )
 
     # --- parameters
 
