@@ -145,7 +145,7 @@ def climb(agent, updates):
 
 def test_kls_stay_at_their_bounds_until_the_best_action_is_found():
     """Averages over whole periods of the target policy; the first are left to the multipliers to settle in."""
-    agent = on_the_hill(policy_period=20, epsilon_mean=0.002, epsilon_covariance=0.002, learning_rate=3e-3)
+    agent = on_the_hill(policy_period=20, epsilon_mean=0.002, epsilon_covariance=0.002, actor_lr=3e-3)
     told = climb(agent, 1000)[400:]
     column = {name: told[:, i] for i, name in enumerate(mpo.LOGGED)}
     assert column["kl_weights"].mean() == pytest.approx(0.1, rel=0.2)

@@ -14,12 +14,21 @@ from covary.algorithms import NAMES
 EXAMPLES = Path(covary.__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("env", ["Pendulum-v1", "CartPole-v1"])
-@pytest.mark.parametrize("algo", NAMES)
+PAST = {"learning_starts": 64, "batch": 16}
+FEW = {"ppo": {"n_envs": 2, "horizon": 64}, "sac": PAST, "mpo": PAST}
+BY_HAND = {"sac": ("temperature_adam",), "mpo": ("dual_adam",)}
+"""Optimizers whose slopes an update writes down, so that no gradient reaches what they move."""
+
+
+@pytest.mark.parametrize(
+    ("algo", "env"),
+    [(algo, env) for algo in NAMES for env in ("Pendulum-v1", "CartPole-v1") if algo not in BY_HAND or "Pen" in env],
+)
 def test_every_algorithm_is_healthy(algo, env, tmp_path):
+    few = FEW.get(algo, {})
     agent = covary.untrained(env, algo, seed=0)
-    sizes = sorted(tuple(p.shape) for p in agent.learner.optimizer.parameters if p.numel())
-    few = {"n_envs": 2, "horizon": 64} if algo == "ppo" else {}
+    optimizers = [adam for name, adam in agent.learner.optimizers.items() if name not in BY_HAND.get(algo, ())]
+    sizes = sorted(tuple(p.shape) for adam in optimizers for p in adam.parameters if p.numel())
     with doctor.watch() as checkup:
         covary.train(env, algo, 300, seed=0, out=str(tmp_path / "run"), preset="none", **few)
     assert [finding for finding in checkup.findings if finding.severity != "note"] == []

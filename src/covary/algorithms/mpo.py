@@ -79,10 +79,12 @@ class Config:
     """actions of the target policy for each of them (S). Acme: 20"""
     learning_starts: int = 500
     """transitions before the first update. Acme: 1000"""
-    learning_rate: float = 1e-3
-    """of Adam, for policy and critics. Acme: 1e-4"""
-    dual_learning_rate: float = 1e-2
-    """of Adam, for the logarithms of temperature and multipliers. Acme: 1e-2"""
+    actor_lr: float = 3e-4
+    """learning rate of the policy's Adam. Acme: 1e-4"""
+    critic_lr: float = 1e-3
+    """learning rate of the critics' Adam. Acme: 1e-4"""
+    dual_lr: float = 1e-2
+    """learning rate of Adam for the logarithms of temperature and multipliers. Acme: 1e-2"""
     gamma: float = 0.99
     """discount"""
     tau: float = 0.005
@@ -103,7 +105,7 @@ class Config:
     """alpha_mu at the start"""
     covariance_multiplier: float = 10.0
     """alpha_Sigma at the start"""
-    max_grad_norm: float = 0.0
+    max_grad_norm: float = 10.0
     """bound on each network's gradient norm; 0 for none. Acme: 40"""
     scale_rewards: bool = True
     """whether rewards are divided by the running deviation of the discounted return"""
@@ -121,7 +123,7 @@ class Config:
             self,
             sizes=("n_envs", "horizon", "batch", "policy_period", "critics", "replay_size"),
             positive=(
-                *("updates", "learning_rate", "dual_learning_rate", "temperature", "mean_multiplier"),
+                *("updates", "actor_lr", "critic_lr", "dual_lr", "temperature", "mean_multiplier"),
                 *("covariance_multiplier", "epsilon", "epsilon_mean", "epsilon_covariance"),
             ),
             shares=("gamma", "tau", "priority", "priority_beta"),
@@ -205,8 +207,9 @@ LOGGED = (
     *("mean_multiplier", "covariance_multiplier", "critic_grad_norm", "actor_grad_norm"),
 )
 """What an update tells."""
-LEAST = 1e-4
-"""Below which neither the temperature nor a multiplier goes: a way back would take too long."""
+LEAST = (1e-6, 0.1, 0.1)
+"""Below which temperature and multipliers do not go, since the way back would take too long. The likelihood's curvature
+is that of a KL with a multiplier of 1, so that 0.1 hardly holds the policy back."""
 
 
 @torch.no_grad()
@@ -335,11 +338,11 @@ class Learner:
         starts = (config.temperature, config.mean_multiplier, config.covariance_multiplier)
         scalars = [Scalar(math.log(start)).to(self.device) for start in starts]
         self.duals = Duals(*(scalar.value for scalar in scalars))
-        self.optimizer = Adam([critic], config.learning_rate)
+        self.optimizer = Adam([critic], config.critic_lr)
         self.optimizers = {
             "critic_adam": self.optimizer,
-            "actor_adam": Adam([policy], config.learning_rate),
-            "dual_adam": Adam(scalars, config.dual_learning_rate),
+            "actor_adam": Adam([policy], config.actor_lr),
+            "dual_adam": Adam(scalars, config.dual_lr),
         }
         self.target = Target(critic, self.optimizer)
         self.target_policy = Target(policy, self.optimizers["actor_adam"])
@@ -418,8 +421,8 @@ class Learner:
         of_each = (kl_of_weights(weight).item(), of_policy[0].item(), of_policy[1].item())
         bounds = (c.epsilon, c.epsilon_mean, c.epsilon_covariance)
         slopes = [
-            bound - kl if bound < kl or x > LEAST else 0.0
-            for x, bound, kl in zip((eta, *multipliers), bounds, of_each, strict=True)
+            bound - kl if bound < kl or x > least else 0.0
+            for x, bound, kl, least in zip((eta, *multipliers), bounds, of_each, LEAST, strict=True)
         ]
         self.optimizers["dual_adam"].step(torch.tensor(slopes, device=self.device).unbind(), 0.0)
         return term.item(), norm, (eta, *of_each, *multipliers)
