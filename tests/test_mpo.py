@@ -125,7 +125,6 @@ def on_the_hill(**options):
 
     agent = covary.untrained(Flat, "mpo", batch=32, covariance="full", state_dependent=True, hidden=(8,), **options)
     agent.learner.target.network = Hill()
-    agent.learner.target.buffers = []
     return agent
 
 
@@ -227,7 +226,7 @@ def test_an_update_takes_the_slopes_of_the_losses():
     wanted = torch.autograd.grad(sum(terms[2:]), list(learner.duals))
     drawn = mpo.draw(learner.target_policy.network, learner.target.network, batch.next_x, batch.noise)
     adam, seen = learner.optimizers["dual_adam"], []
-    adam.step, step = lambda slopes, norm: seen.append(slopes), adam.step
+    adam.step = lambda slopes, norm: seen.append(slopes)
     loss, _, _ = learner._improve(batch, drawn)
     assert loss == pytest.approx(terms.actor.item(), rel=1e-5)
     torch.testing.assert_close(torch.stack(list(seen[0])), torch.stack(wanted), rtol=1e-4, atol=1e-6)
@@ -247,6 +246,20 @@ def test_the_fast_path_learns_alike(options):
     fast.detach(agents[1])
     for (name, mine), its in zip(agents[0].state()[0].items(), agents[1].state()[0].values(), strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-2, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("before", ["ppo", "mpo"])
+def test_a_policy_that_starts_from_another_is_its_own_target(before, tmp_path):
+    options = {"covariance": "diagonal", "state_dependent": False, "hidden": (8,), "init_std": 0.1}
+    covary.untrained(Plane, before, **options).save(tmp_path / "before")
+    small = {"hidden": (8,), "activation": "tanh" if before == "ppo" else "relu"}
+    critic = {"hidden": (64, 64), "activation": "tanh"} if before == "ppo" else {}
+    agent = covary.untrained(Plane, "mpo", policy=small, critic=critic, init_from=tmp_path / "before")
+    x = torch.randn(5, agent.learner.critic.observation)
+    with torch.no_grad():
+        mine, target = (p.density(x) for p in (agent.policy, agent.learner.target_policy.network))
+    assert mine.scale.max() < 0.7
+    assert latent_kl(mine, target).abs().max() < 1e-6
 
 
 # ------------------------------------------------------------------------------------------------------ refusals

@@ -143,6 +143,7 @@ ROLLOUTS = {"algo": "ppo", "n_envs": 3, "horizon": 16, "minibatch": 12, "epochs"
 ONLINE = {"algo": "actor_critic", "steps": 320, "n_envs": 2}
 PAST = {"algo": "sac", "n_envs": 2, "batch": 16, "learning_starts": 40, "replay_size": 200, "steps": 320}
 PRIORITISED = PAST | {"priority": 0.6, "horizon": 3, "updates": 0.7}
+DELAYED = PAST | {"algo": "td3"}
 SAMPLED = PAST | {"algo": "mpo", "samples": 4, "policy_period": 30, "updates": 0.5}
 SYNC, ASYNC = {"vectorization": "sync"}, {"vectorization": "async"}
 GENERAL = {"fast": False}
@@ -209,17 +210,22 @@ ALGORITHMS = {
     "actor_critic": ONLINE,
     "sac": PAST,
     "sac, prioritised": PRIORITISED,
+    "td3": DELAYED,
     "mpo": SAMPLED,
 }
-OF_CHOICES = ("ppo", "actor_critic")
-CHOOSING, BETAS = ("choices", "general choices", "dials", "dials, processes", "switches"), ("beta", "beta beside")
+NUMBERS_ONLY = ("choices", "general choices", "dials", "dials, processes", "switches")  # what these cannot do
+CANNOT = {
+    "sac": NUMBERS_ONLY,
+    "sac, prioritised": set(ENVIRONMENTS) - {"drift", "full"},
+    "td3": (*NUMBERS_ONLY, "full", "low rank", "beta", "beta beside"),
+    "mpo": (*NUMBERS_ONLY, "beta", "beta beside"),
+}
 EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
 EVERYWHERE = [
     pytest.param(algo, name, id=f"{label}-{name}")
     for label, algo in ALGORITHMS.items()
     for name in ENVIRONMENTS
-    if (label in OF_CHOICES or name not in CHOOSING) and (label != "sac, prioritised" or name in ("drift", "full"))
-    if label != "mpo" or name not in BETAS
+    if name not in CANNOT.get(label, ())
 ]
 
 

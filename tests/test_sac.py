@@ -142,7 +142,7 @@ def test_a_step_moves_what_it_should_and_nothing_else(fast):
     learner._improve(batch, 0.1)
     assert moved(before) == {"policy"}
     before = snapshot()
-    learner._learn(learner._batch(0.4))
+    learner._learn(*learner._batch(0.4))
     assert moved(before) == {"policy", "critic", "target", "temperature"}
     for name, now in snapshot().items():
         if name.startswith("target."):
@@ -190,7 +190,7 @@ def test_there_are_as_many_updates_as_were_asked_for(updates, horizon, n, wanted
         Bandit, "sac", 200 if n == 1 else 198, out=tmp_path / "run", quiet=True, updates=updates, horizon=horizon,
         n_envs=n, batch=8, learning_starts=0, policy=SMALL, critic=SMALL, vectorization="sync",
     )  # fmt: skip
-    assert agent.learner.updates == agent.learner.optimizer.steps == wanted
+    assert agent.learner.past.updates == agent.learner.optimizer.steps == wanted
 
 
 def test_nothing_is_learned_before_it_starts(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary.distributions import Bounds, BoxNormal, Categorical, Geometry
@@ -425,6 +426,12 @@ def each_of(init_std: float | tuple[float, ...] | None, d: int) -> tuple[float |
     if isinstance(init_std, tuple) and len(init_std) != d:
         raise UsageError(f"policy.init_std is one number, or one for each of the {d} dimensions.", given=init_std)
     return init_std if isinstance(init_std, tuple) else (init_std,) * d
+
+
+def widened(head: GaussianHead) -> NDArray[np.float32]:
+    """(D,) by what a head's first deviation must be multiplied to be that of a policy of which nothing is said."""
+    usual = np.array(_initial_std(head.geometry, None))
+    return (usual / head.base_log_std.exp().cpu().numpy()).astype(np.float32)
 
 
 def _latent_std(geometry: Geometry, i: int, std: float | None) -> float:

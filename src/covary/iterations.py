@@ -78,7 +78,7 @@ class Iterations:
         try:
             while self.t < horizon and self.stop.signal is None:
                 t = self.t
-                latent, action = draw(self.obs, self.noise[t])
+                latent, action = draw(self.obs, agent.learner.explored(self.noise[t]))
                 self.profile.lap("inference")
                 step = self.adapter.step(action)
                 if len(self.latents) < whole:

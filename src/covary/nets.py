@@ -152,6 +152,12 @@ class QValues(nn.Module):
         """(B,) of the K values."""
         return self(x, action).amin(0)
 
+    def first(self, x: Tensor, action: Tensor) -> Tensor:
+        """(B,) of the K values."""
+        features = self.torsos[0](x) if self.torsos else x
+        value: Tensor = self.values[0](torch.cat([features, action], -1))
+        return value.squeeze(-1)
+
 
 class RunningNorm(nn.Module):
     """Standardises by the mean and variance of all that it was shown, then clips to +-10.

@@ -180,7 +180,6 @@ class Target(Generic[Network]):
 
     def __init__(self, network: Network, optimizer: Adam) -> None:
         self.network: Network = copy.deepcopy(network).requires_grad_(False)
-        self.buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
         moved = [p.requires_grad for p in network.parameters()]
         mine = [p for p, moves in zip(self.network.parameters(), moved, strict=True) if moves]
         self.source = optimizer.vector[: optimizer.segments[0]]
@@ -194,8 +193,6 @@ class Target(Generic[Network]):
             self.kernel(self.vector.numpy(), self.source.numpy(), tau)
         else:
             self.vector.lerp_(self.source, tau)
-        for mine, its in self.buffers:
-            mine.copy_(its)
 
 
 def descend(loss: Tensor, optimizer: Adam, max_norm: float = 0.0, *, look: bool = True) -> Tensor:

@@ -85,9 +85,14 @@ class Past:
         if c.scale_rewards:
             self.reward_scale(rollout.reward, c.gamma, rollout.lam, rollout.valid)
 
+    @property
+    def started(self) -> bool:
+        """Whether there is enough to learn from."""
+        return len(self.memory) >= max(self.config.learning_starts, 1)
+
     def each_due(self, rollout: Rollout) -> Iterator[int]:
         """The number of every update, from 1, that is due once this rollout was added."""
-        if len(self.memory) < max(self.config.learning_starts, 1):
+        if not self.started:
             return
         self.due += self.config.updates * int(rollout.valid.sum())
         while self.due >= 1:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -50,6 +51,10 @@ class Learner(Protocol):
 
     def update(self, rollout: Rollout, progress: float) -> Mapping[str, Tensor | float]:
         """Learns from a rollout; progress in [0, 1] is the share of the run that is over. Named scalars to log."""
+        ...
+
+    def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
+        """The noise by which it acts now, from what a density's draw is made of."""
         ...
 
     def numbers(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_ten_updates_agree_with_autograd(case):
     general, fast = twins_of(*CASES[case])
     assert (fast.fast.draws is not None) == (case[0] in BY_KERNELS)
     for k in range(10):
-        said = [agent.learner._learn(agent.learner._batch(0.4)) for agent in (general, fast)]
+        said = [agent.learner._learn(*agent.learner._batch(0.4)) for agent in (general, fast)]
         assert np.allclose(*said, rtol=1e-3, atol=1e-4)
         ours, its = fast.state()[0], general.state()[0]
         for name in its:
@@ -86,7 +86,7 @@ def test_clipped_gradients_and_priorities_agree():
     general, fast = twins_of(SQUARE, {"state_dependent": True}, priority=0.6, max_grad_norm=0.3)
     for _ in range(5):
         for agent in (general, fast):
-            agent.learner._learn(agent.learner._batch(0.4))
+            agent.learner._learn(*agent.learner._batch(0.4))
     a, b = (agent.learner.memory.priorities.kept for agent in (general, fast))
     assert np.allclose(a, b, rtol=1e-3)
     ours, its = fast.state()[0], general.state()[0]
@@ -106,7 +106,7 @@ def test_whoever_goes_back_finds_the_optimizers_as_they_were():
     detach(fast)
     assert all(adam.kernel is None for adam in fast.learner.optimizers.values())
     assert fast.learner.target.kernel is None
-    assert fast.learner._learn(fast.learner._batch(0.4)) is not None
+    assert fast.learner._learn(*fast.learner._batch(0.4)) is not None
 
 
 @pytest.mark.parametrize(("inputs", "hidden", "outputs"), [(3, (40, 30), 2), (30, (20,), 1), (2, (8, 8, 8), 20)])

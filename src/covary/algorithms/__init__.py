@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from types import SimpleNamespace
 from typing import Any
 
 from covary.errors import UsageError
 
-NAMES = ("actor_critic", "mpo", "ppo", "sac")
+NAMES = ("actor_critic", "mpo", "ppo", "sac", "td3", "ddpg")
 
 
 def find(name: str) -> Any:
@@ -26,4 +27,7 @@ def find(name: str) -> Any:
             given=repr(name),
             fix=f"did you mean {near[0]}?" if near else "",
         )
+    if name == "ddpg":
+        td3 = importlib.import_module("covary.algorithms.td3")
+        return SimpleNamespace(**vars(td3) | {"Config": td3.DDPG})
     return importlib.import_module(f"covary.algorithms.{name}")

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary import guard
@@ -126,6 +127,9 @@ class Learner:
         self.skipped = 0  # steps that were left out
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
         self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+
+    def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
+        return noise
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         """Raises NonFinite at the first number that is not finite, with nothing applied, unless such steps are left

@@ -41,6 +41,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary import guard
@@ -244,8 +245,8 @@ def kl_of_weights(weight: Tensor) -> Tensor:
 
 
 def temperature_loss(log_temperature: Tensor, q: Tensor, epsilon: float) -> Tensor:
-    """g(eta) / eta, that divisor held, so that its slope in log eta is g'(eta) = epsilon - kl_of_weights(weights(q, eta)).
-    g is convex. q: (S, B)."""
+    """g(eta) / eta, that divisor held: its slope in log eta is g'(eta), which is epsilon less the KL of the weights.
+    q: (S, B)."""
     eta = log_temperature.exp()
     log_mean = torch.logsumexp(q / eta, 0) - math.log(len(q))
     return eta * (epsilon + log_mean.mean()) / eta.detach()  # 1806.06920 eq. 8
@@ -361,29 +362,37 @@ class Learner:
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
         self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
 
+    def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
+        return noise
+
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         """Keeps what happened and learns from the past. Means over the updates; {} where there was none.
 
         Raises:
             NonFinite: the first number that is not finite, unless such updates are left out.
         """
-        c = self.config
         self.past.add(rollout)
         if self.lap is not None:
             self.lap("targets")
         seen = []
         for number in self.past.each_due(rollout):
-            steps, places = self.past.sample(progress, self.generator, self.device)
-            noise = self.policy.head.noise((c.samples, c.batch), self.generator).to(self.device)
-            if (one := self._learn(Batch(*steps, noise), places)) is not None:
+            if (one := self._learn(*self._batch(progress))) is not None:
                 seen.append(one)
-            if number % c.policy_period == 0:
+            if number % self.config.policy_period == 0:
                 self.target_policy.follow(1.0)
         return means(LOGGED, seen)
 
+    def _batch(self, progress: float) -> tuple[Batch, Any]:
+        """And where it lies in the ring."""
+        c = self.config
+        steps, places = self.past.sample(progress, self.generator, self.device)
+        noise = self.policy.head.noise((c.samples, c.batch), self.generator).to(self.device)
+        return Batch(*steps, noise), places
+
     def _learn(self, batch: Batch, places: Any) -> tuple[float, ...] | None:
         """One update; None where a number was not finite and such updates are left out."""
-        old, target = (self.target_policy.network, self.target.network) if self.fast is None else self.fast.targets
+        old: Densities = self.target_policy.network if self.fast is None else self.fast.target_policy
+        target: Values = self.target.network if self.fast is None else self.fast.target
         try:
             drawn = draw(old, target, batch.next_x, batch.noise)
             of_critic, critic_norm, error = self._evaluate(batch, drawn)
@@ -409,7 +418,7 @@ class Learner:
         return term.item(), norm, (q.detach() - y).abs().mean(0)
 
     def _improve(self, batch: Batch, drawn: Drawn) -> tuple[float, Tensor, tuple[float, ...]]:
-        """A step of the policy and one of the duals: its loss, its gradient's norm, and temperature, KLs, multipliers."""
+        """A step of the policy and one of the duals: its loss, its gradient's norm; temperature, KLs, multipliers."""
         c, policy = self.config, self.policy if self.fast is None else self.fast.policy
         eta, *multipliers = (math.exp(dual.item()) for dual in self.duals)
         weight = weights(drawn.q, eta)

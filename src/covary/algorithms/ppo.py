@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -164,6 +165,9 @@ class Learner:
         self.skipped = 0  # minibatches that were left out, and rollouts of which some rows were
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
         self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+
+    def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
+        return noise
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, Tensor]:
         """Raises NonFinite at the first number that is not finite, with nothing of its minibatch applied, unless such

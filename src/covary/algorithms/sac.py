@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary import guard
@@ -251,6 +252,9 @@ class Learner:
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
         self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
 
+    def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
+        return noise
+
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         """Keeps what happened and learns from the past. Means over the updates; {} where there was none.
 
@@ -262,11 +266,15 @@ class Learner:
             self.lap("targets")
         seen = []
         for _ in self.past.each_due(rollout):
-            steps, places = self.past.sample(progress, self.generator, self.device)
-            noise = self.policy.head.noise((2, self.config.batch), self.generator).to(self.device)
-            if (one := self._learn(Batch(*steps, *noise), places)) is not None:
+            if (one := self._learn(*self._batch(progress))) is not None:
                 seen.append(one)
         return means(LOGGED, seen)
+
+    def _batch(self, progress: float) -> tuple[Batch, Any]:
+        """And where it lies in the ring."""
+        steps, places = self.past.sample(progress, self.generator, self.device)
+        noise = self.policy.head.noise((2, self.config.batch), self.generator).to(self.device)
+        return Batch(*steps, *noise), places
 
     def _learn(self, batch: Batch, places: Any) -> tuple[float, ...] | None:
         """One update; None where a number was not finite and such updates are left out."""

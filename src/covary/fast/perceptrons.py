@@ -234,6 +234,10 @@ class FastValues:
         value: Tensor = _Smallest.apply(self, x, action)
         return value
 
+    def first(self, x: Tensor, action: Tensor) -> Tensor:
+        """(B,) of the K values; its gradient goes to the action alone."""
+        return self.networks[0](torch.cat([x, action], -1)).squeeze(-1)
+
 
 class _Smallest(torch.autograd.Function):
     """Each row goes back through the one network whose value it is."""
@@ -266,17 +270,17 @@ class FastNetworks:
             raise Unknown(f"on {learner.device.type}")
         self.policy, self.critic = FastPolicy(learner.policy), FastValues(learner.critic)
         self.target = FastValues(learner.target.network)
-        self.optimizers, self.followed = list(learner.optimizers.values()), [learner.target]
-        self.targets: tuple[FastPolicy | None, FastValues] = None, self.target
-        if (old := getattr(learner, "target_policy", None)) is not None:
-            self.targets = FastPolicy(old.network), self.target
-            self.followed.append(old)
+        self.targets = [learner.target]
+        if (of_policy := getattr(learner, "target_policy", None)) is not None:
+            self.target_policy = FastPolicy(of_policy.network)
+            self.targets.append(of_policy)
+        self.optimizers = list(learner.optimizers.values())
         rooms = {id(p): view for adam in self.optimizers for p, view in zip(adam.parameters, adam.views, strict=True)}
         for network in (self.policy.network, *self.critic.networks):
             network.gradients = [rooms[id(p)] for p in network.parameters]
         for adam in self.optimizers:
             adam.kernel = descent.descend
-        for target in self.followed:
+        for target in self.targets:
             target.kernel = descent.follow
         try:
             self.draws: Draws | None = Draws(self.policy)
@@ -300,7 +304,7 @@ class FastNetworks:
         """Back to the optimizers' own ways."""
         for adam in self.optimizers:
             adam.kernel = None
-        for target in self.followed:
+        for target in self.targets:
             target.kernel = None
 
     @torch.no_grad()
