@@ -16,6 +16,7 @@ from covary import fast
 from covary.algorithms import mpo
 from covary.distributions import BoxNormal, Geometry, latent_kl
 from covary.errors import UsageError
+from covary.guard import NonFinite
 
 FULL = {"covariance": "full", "state_dependent": True, "periodic": (0,), "hidden": (8,)}
 
@@ -145,12 +146,12 @@ def climb(agent, updates):
 def test_kls_stay_at_their_bounds_until_the_best_action_is_found():
     """Averages over whole periods of the target policy; the first are left to the multipliers to settle in."""
     agent = on_the_hill(policy_period=20, epsilon_mean=0.002, epsilon_covariance=0.002, actor_lr=3e-3)
-    told = climb(agent, 1000)[400:]
+    told = climb(agent, 700)[300:]
     column = {name: told[:, i] for i, name in enumerate(mpo.LOGGED)}
     assert column["kl_weights"].mean() == pytest.approx(0.1, rel=0.2)
     assert column["kl_covariance"].mean() == pytest.approx(0.002, rel=0.5)
     assert column["kl_mean"].mean() < 2 * 0.002
-    climb(agent, 2000)
+    climb(agent, 1300)
     action = agent.act(np.zeros(1, np.float32), deterministic=True)
     assert action == pytest.approx(Hill.best.numpy(), abs=0.03)
     density = agent.policy(torch.zeros(1, 1))
@@ -260,6 +261,27 @@ def test_a_policy_that_starts_from_another_is_its_own_target(before, tmp_path):
         mine, target = (p.density(x) for p in (agent.policy, agent.learner.target_policy.network))
     assert mine.scale.max() < 0.7
     assert latent_kl(mine, target).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["fast", "general"])
+def test_what_is_not_finite_is_told_and_left_out(quick):
+    agent = covary.untrained(Plane, "mpo", samples=5, batch=16, **FULL)
+    if quick:
+        assert fast.attach(agent) is None
+    batch, learner = batch_of(agent), agent.learner
+    spoiled = batch._replace(reward=batch.reward + 3e38)
+    before = {name: array.copy() for name, array in agent.state()[0].items()}
+    with pytest.raises(NonFinite) as caught:
+        learner._learn(spoiled, None)
+    assert caught.value.where["term"] == "critic"
+    learner.on_nonfinite = "skip"
+    assert learner._learn(spoiled, None) is None
+    assert learner.skipped == 1
+    for name, array in agent.state()[0].items():
+        assert np.array_equal(array, before[name]), name
+    learner.duals.temperature.data.fill_(math.nan)
+    with pytest.raises(NonFinite, match="temperature"):
+        learner._learn(batch, None)
 
 
 # ------------------------------------------------------------------------------------------------------ refusals

@@ -99,7 +99,7 @@ class Config:
     epsilon_mean: float = 0.01
     """bound on KL_mu, in nats"""
     epsilon_covariance: float = 0.001
-    """bound on KL_Sigma, in nats"""
+    """bound on KL_Sigma, in nats; decides how soon the policy narrows"""
     temperature: float = 1.0
     """eta at the start; of rewards that are scaled to returns of order one"""
     mean_multiplier: float = 1.0
@@ -208,9 +208,10 @@ LOGGED = (
     *("mean_multiplier", "covariance_multiplier", "critic_grad_norm", "actor_grad_norm"),
 )
 """What an update tells."""
-LEAST = (1e-6, 0.1, 0.1)
-"""Below which temperature and multipliers do not go, since the way back would take too long. The likelihood's curvature
-is that of a KL with a multiplier of 1, so that 0.1 hardly holds the policy back."""
+LEAST, MOST = (1e-6, 0.1, 0.1), (1e6, 100.0, 100.0)
+"""Beyond which temperature and multipliers do not go, since the way back would take too long. The likelihood's curvature
+is that of a KL with a multiplier of 1: 0.1 hardly holds the policy back, and 100 holds it still but for Adam's own noise,
+which no multiplier can take away where a density is as narrow as one of its steps."""
 
 
 @torch.no_grad()
@@ -430,8 +431,8 @@ class Learner:
         of_each = (kl_of_weights(weight).item(), of_policy[0].item(), of_policy[1].item())
         bounds = (c.epsilon, c.epsilon_mean, c.epsilon_covariance)
         slopes = [
-            bound - kl if bound < kl or x > least else 0.0
-            for x, bound, kl, least in zip((eta, *multipliers), bounds, of_each, LEAST, strict=True)
+            bound - kl if (x < most if kl > bound else x > least) else 0.0
+            for x, bound, kl, least, most in zip((eta, *multipliers), bounds, of_each, LEAST, MOST, strict=True)
         ]
         self.optimizers["dual_adam"].step(torch.tensor(slopes, device=self.device).unbind(), 0.0)
         return term.item(), norm, (eta, *of_each, *multipliers)
