@@ -15,7 +15,7 @@ so that a ratio compares what ran within a minute or two:
     covary-general    the same with fast=False
     hand-written      the eager PyTorch loops in yardstick/by_hand.py
     sb3, sbx          PPO of Stable-Baselines3 and of SBX (JAX), on the CPU with DummyVecEnv, as documented; SBX in the
-                      virtual environment .venv-sbx, which `make sbx` makes
+                      virtual environment .venv-sbx, which `make sbx` makes; for a2c, A2C of the former
     covary-full       ppo-A on HalfCheetah, where D = 6, with a full covariance for the diagonal one
     covary-two-cores  PPO on HalfCheetah with two cores, vectorization="auto" and as many threads as it likes
     covary-profile    once for each workload, profile=True: where the time goes; in no ratio, since looking costs time
@@ -24,8 +24,9 @@ so that a ratio compares what ran within a minute or two:
              MultivariateNormal with a diagonal factor) and CartPole; 32-32 or 256-256 tanh
     ppo-A    8 environments x 256 steps, minibatches of 64, 10 epochs; 64-64 tanh for actor and critic
     ppo-B    64 environments x 32 steps, minibatches of 512, 4 epochs; the same networks
+    a2c      8 environments x 5 steps, lambda 1; the same networks; SB3 with RMSProp, its default
 
-Learning rate 3e-4 (online: 1e-4 and 5e-4), gamma 0.99, lambda 0.95.
+Learning rate 3e-4 (online: 1e-4 and 5e-4, a2c: 7e-4), gamma 0.99, lambda 0.95.
 
 Every environment carries the same stopwatch. It reads the clocks when the first step of an iteration arrives, once
 after the warm-up and once after the last measured iteration. What is between the two is whole iterations, acting and

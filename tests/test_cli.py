@@ -312,6 +312,8 @@ def test_help_and_version(shell):
     assert "--policy.covariance" in out
     assert "--horizon" in out
     assert "--actor-lr" in shell("train", "CartPole-v1", "--algo", "actor_critic", "--help")[1]
+    assert "--horizon" in shell("train", "CartPole-v1", "--algo", "a2c", "--help")[1]
+    assert "--cg-iterations" in shell("train", "CartPole-v1", "--algo", "trpo", "--help")[1]
 
 
 # ------------------------------------------------------------------------------------------------- bad input
@@ -324,7 +326,10 @@ BAD = {  # command, and what its message says
     "no environment": (["train"], ["ENV"]),
     "unknown environment": (["train", "CartPoll-v1"], ["CartPoll-v1", "CartPole-v1"]),
     "unknown algorithm": (["train", LINE, "--algo", "pppo"], ["pppo", "ppo", "actor_critic"]),
-    "another's name": (["train", LINE, "--algo", "a2c"], ["a2c", "actor_critic"]),
+    "another's name": (["train", LINE, "--algo", "a3c"], ["a3c", "a2c"]),
+    "lambda of a2c": (["train", LINE, "--algo", "a2c", "--lam", "1.5"], ["lam", "[0, 1]", "1.5"]),
+    "gamma of trpo": (["train", LINE, "--algo", "trpo", "--gamma", "-1"], ["gamma", "[0, 1]", "-1"]),
+    "radius of trpo": (["train", LINE, "--algo", "trpo", "--target-kl", "0"], ["target_kl", "positive"]),
     "unknown option": (["train", LINE, "--learning-rat", "1"], ["--learning-rat", "--learning-rate"]),
     "option of the other": (["train", LINE, "--algo", "actor_critic", "--horizon", "3"], ["--horizon"]),
     "no number": (["train", LINE, "--steps", "many"], ["steps", "many"]),

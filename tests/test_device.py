@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import covary
+from covary import algorithms
 from covary.agent import Agent
 from covary.algorithms import ppo
 from covary.choices import environments
@@ -406,7 +407,7 @@ def test_an_object_is_trained_evaluated_and_gone_on_with(here):
 
 
 @pytest.mark.parametrize("choices", [0, 3])
-@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("algo", algorithms.NAMES)
 def test_any_algorithm_learns_from_tensors(here, algo, choices):
     agent = covary.train(Walk(8, choices=choices), algo, steps=400, out="a", quiet=True, fast=False)
     assert agent.steps >= 400

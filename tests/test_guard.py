@@ -27,13 +27,26 @@ from covary.types import Rollout
 
 OBS, N = 3, 4
 PPO = {"horizon": 8, "minibatch": 1000, "epochs": 2, "target_kl": 0.0}
-BOTH = pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+OF = {
+    "ppo": PPO,
+    "a2c": {"horizon": 8},
+    "trpo": {"horizon": 8, "minibatch": 1000, "critic_epochs": 2},
+    "actor_critic": {},
+}
+RATES = {  # so high that networks overflow
+    "ppo": {"learning_rate": 1e20},
+    "a2c": {"actor_lr": 1e20, "critic_lr": 1e20},
+    "trpo": {"critic_lr": 1e20},
+    "actor_critic": {"actor_lr": 1e20, "critic_lr": 1e20},
+}
+MINIBATCHES = ("ppo", "trpo")
+BOTH = pytest.mark.parametrize("algo", OF)
 PATHS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
 
 
 def agent_of(algo, fast=False, torso=None, space=None, policy=None, **options):
     """Small networks, observations and rewards as they are."""
-    usual = {"scale_rewards": False} | (PPO if algo == "ppo" else {})
+    usual = {"scale_rewards": False} | OF[algo]
     config = algorithms.find(algo).Config(n_envs=N, **usual | options)
     spaces = Box(-np.inf, np.inf, (OBS,)), space or Box(-1, 1, (2,))
     policy = PolicyConfig(hidden=(6, 5), normalize_obs=False, **policy or {})
@@ -79,9 +92,12 @@ def refused(agent, rollout):
     before = moved_by(agent)
     with pytest.raises(NonFinite) as caught:
         update(agent, rollout)
-    for now, then in zip(moved_by(agent), before, strict=True):
+    error, after = caught.value, moved_by(agent)
+    if agent.algo == "trpo" and error.where["network"] == "critic":  # whose turn comes after the policy's
+        end = agent.learner.optimizer.segments[0]
+        before, after = ([x[end:] for x in moved[:3]] for moved in (before, after))
+    for now, then in zip(after, before, strict=True):
         np.testing.assert_array_equal(now, then)
-    error = caught.value
     assert json.loads(json.dumps(error.where, allow_nan=False)) == error.where
     assert agent.learner.nonfinite is error
     return error
@@ -175,9 +191,8 @@ def test_leaving_out_does_not_help_against_a_parameter(fast, algo):
 @BOTH
 @PATHS
 def test_a_learning_rate_that_lets_a_network_overflow(fast, algo):
-    rates = {"learning_rate": 1e20, "minibatch": 8} if algo == "ppo" else {"actor_lr": 1e20, "critic_lr": 1e20}
-    agent = agent_of(algo, fast, **rates)
-    if algo == "actor_critic":
+    agent = agent_of(algo, fast, **RATES[algo] | ({"minibatch": 8} if algo in MINIBATCHES else {}))
+    if algo not in MINIBATCHES:
         update(agent, rollout_of(agent))  # which was finite
     before = moved_by(agent)
     rollout = rollout_of(agent, 1)
@@ -188,7 +203,7 @@ def test_a_learning_rate_that_lets_a_network_overflow(fast, algo):
     assert caught.value.where["network"] in ("policy", "critic")
     after = moved_by(agent)
     assert all(bool(x.isfinite().all()) for x in after[:3])
-    if algo == "actor_critic":
+    if algo not in MINIBATCHES:
         assert torch.equal(after[0], before[0])
     else:  # the first minibatch of the first epoch was finite, the second was not
         assert (caught.value.where["epoch"], caught.value.where["minibatch"], after[3]) == (1, 2, 1)
@@ -230,7 +245,7 @@ def test_a_loss_that_overflows(fast, algo):
     agent = agent_of(algo, fast)
     error = refused(agent, rollout_of(agent, reward={(0, 2): 1e30}))
     assert (error.where["kind"], error.where["term"], error.where["network"]) == ("loss", "critic", "critic")
-    assert max(error.batch["target" if algo == "ppo" else "reward"]) > 9e29
+    assert max(error.batch["reward" if algo == "actor_critic" else "target"]) > 9e29
 
 
 def test_a_loss_that_overflows_though_its_gradient_does_not():
@@ -379,7 +394,9 @@ def test_a_torso_that_makes_it_is_named_by_layer(case, network, algo):
 @pytest.mark.parametrize("network", ["policy", "critic"])
 @pytest.mark.parametrize("case", TORSOS)
 def test_the_row_is_left_out_and_the_rest_is_learned_from(case, network, algo):
-    options = {"minibatch": 8, "epochs": 3} if algo == "ppo" else {}
+    options = {"ppo": {"minibatch": 8, "epochs": 3}, "trpo": {"minibatch": 8, "critic_epochs": 3}}.get(algo, {})
+    slope = TORSOS[case][1] == "gradient"  # shows late; else the row is left out at once
+    whole = algo == "actor_critic" or (algo == "a2c" and slope)
     agent = odd_agent(algo, TORSOS[case][0], network, **options)
     agent.learner.on_nonfinite = "skip"
     logged = []
@@ -390,15 +407,15 @@ def test_the_row_is_left_out_and_the_rest_is_learned_from(case, network, algo):
         before = agent.learner.optimizer.vector.clone()
         logged.append(update(agent, rollout))
         assert bool(agent.learner.optimizer.vector.isfinite().all())
-        assert torch.equal(agent.learner.optimizer.vector, before) == (algo == "actor_critic" and seed == 1)
-    if algo == "actor_critic":
+        assert torch.equal(agent.learner.optimizer.vector, before) == (whole and seed == 1)
+    if whole:
         assert [bool(line) for line in logged] == [True, False, True, True]
     assert all(math.isfinite(float(value)) for line in logged for value in line.values())
-    late = algo == "ppo" and TORSOS[case][1] == "gradient"  # at each epoch; else the row is left out at once
+    late = slope and (algo == "ppo" or (algo, network) == ("trpo", "critic"))  # at each epoch
     assert agent.learner.skipped == (3 if late else 1)
     assert (agent.learner.nonfinite.batch["x"] == 0).all(1).any()
-    steps = {"ppo": 4 * 3 * 4 - (3 if late else 0), "actor_critic": 3}
-    assert agent.learner.optimizer.steps == steps[algo]
+    steps = 4 * 3 * 4 - (3 if late else 0) if algo in MINIBATCHES else 4 - whole
+    assert agent.learner.optimizer.steps == steps
 
 
 # ----------------------------------------------------------------------------------------------------- policies
@@ -407,7 +424,7 @@ def test_the_row_is_left_out_and_the_rest_is_learned_from(case, network, algo):
 @BOTH
 @PATHS
 def test_what_overflows_is_left_out_and_the_rest_is_learned_from(fast, algo):
-    agent = agent_of(algo, fast, **({"minibatch": 8} if algo == "ppo" else {}))
+    agent = agent_of(algo, fast, **({"minibatch": 8} if algo in MINIBATCHES else {}))
     agent.learner.on_nonfinite = "skip"
     logged = [update(agent, rollout_of(agent))]
     before = moved_by(agent)
@@ -417,7 +434,7 @@ def test_what_overflows_is_left_out_and_the_rest_is_learned_from(fast, algo):
     assert all(math.isfinite(float(value)) for line in logged for value in line.values())
     assert bool(agent.learner.optimizer.vector.isfinite().all())
     assert agent.learner.nonfinite.where["term"] == "critic"
-    if algo == "actor_critic":
+    if algo not in MINIBATCHES:
         assert logged[1] == {}
         assert torch.equal(after[0], before[0])
         assert (agent.learner.skipped, agent.learner.optimizer.steps) == (1, 2)
@@ -458,7 +475,7 @@ def test_what_is_looked_at_after_a_pass_ends_in_the_same_bits(policy):
     assert bool(ended[0][0]) == (policy == "stop")
 
 
-@BOTH
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "actor_critic"])
 def test_nothing_but_refusals_ends_all_the_same(algo):
     agent = odd_agent(algo, Root, "critic", **({"minibatch": 8} if algo == "ppo" else {}))
     agent.learner.on_nonfinite = "skip"
@@ -502,7 +519,7 @@ def test_a_torso_with_chance_in_it_is_suspected(monkeypatch):
 # ------------------------------------------------------------------------------------------------------ the rate
 
 
-@BOTH
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "actor_critic"])
 @PATHS
 @pytest.mark.parametrize("scale", [0.0, 0.5])
 def test_the_scale_multiplies_the_rate(scale, fast, algo):
@@ -537,7 +554,7 @@ def test_the_scale_is_kept_where_it_is_not_one():
 @BOTH
 @PATHS
 def test_a_run_stops_with_what_it_learned_before(fast, algo, tmp_path):
-    rates = {"learning_rate": 1e20, "horizon": 16} if algo == "ppo" else {"actor_lr": 1e20, "critic_lr": 1e20}
+    rates = RATES[algo] | ({"horizon": 16} if algo in MINIBATCHES else {})
     sizes = {"hidden": (6,), "critic": {"hidden": (6,)}, "vectorization": "sync"}
     with pytest.raises(NonFinite, match="Training must stay finite") as caught:
         covary.train(

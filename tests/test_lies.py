@@ -16,7 +16,7 @@ from covary.envs.sources import resolve
 from covary.envs.vectors import build
 from covary.errors import UsageError
 
-SHORT = {"ppo": {"horizon": 8, "minibatch": 8, "epochs": 1}, "actor_critic": {}}
+SHORT = {"ppo": {"horizon": 8, "minibatch": 8, "epochs": 1}, "a2c": {}, "trpo": {"horizon": 8}, "actor_critic": {}}
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_check_env_names_the_lie(name, capfd):
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("algo", SHORT)
 @pytest.mark.parametrize("name", LIES)
 def test_training(tmp_path, name, algo, capfd):
     lie = LIES[name]
@@ -120,7 +120,7 @@ def test_a_person_may_interrupt_an_environment(tmp_path):
         check_env(raises(KeyboardInterrupt)())
 
 
-@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("algo", SHORT)
 @pytest.mark.parametrize("name", VECTOR_LIES)
 def test_vector_environments(tmp_path, name, algo):
     make, expected = VECTOR_LIES[name]

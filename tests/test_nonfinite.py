@@ -96,7 +96,9 @@ def armed(monkeypatch):
 TINY = {"policy": {"hidden": (8,)}, "critic": {"hidden": (8,)}, "preset": "none", "seed": 3, "quiet": True}
 ROLLOUTS = {"algo": "ppo", "n_envs": 2, "horizon": 16, "minibatch": 8, "epochs": 2, "steps": 320, **TINY}
 ONLINE = {"algo": "actor_critic", "n_envs": 2, "steps": 320, **TINY}
-BOTH = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+SHORT = {"algo": "a2c", "n_envs": 2, "horizon": 5, "steps": 320, **TINY}
+NATURAL = {"algo": "trpo", "n_envs": 2, "horizon": 16, "minibatch": 8, "critic_epochs": 2, "steps": 320, **TINY}
+BOTH = pytest.mark.parametrize("algo", [ROLLOUTS, SHORT, NATURAL, ONLINE], ids=lambda options: options["algo"])
 PATHS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "general"])
 
 

@@ -140,9 +140,11 @@ def limited(made=Drift):
 
 
 ROLLOUTS = {"algo": "ppo", "n_envs": 3, "horizon": 16, "minibatch": 12, "epochs": 2, "steps": 48 * 9}
+SHORT = {"algo": "a2c", "n_envs": 3, "horizon": 5, "steps": 405}
+NATURAL = {"algo": "trpo", "n_envs": 3, "horizon": 16, "minibatch": 12, "critic_epochs": 2, "steps": 48 * 9}
 ONLINE = {"algo": "actor_critic", "steps": 320, "n_envs": 2}
 PAST = {"algo": "sac", "n_envs": 2, "batch": 16, "learning_starts": 40, "replay_size": 200, "steps": 320}
-PRIORITISED = PAST | {"priority": 0.6, "horizon": 3, "updates": 0.7}
+PRIORITISED = PAST | {"priority": 0.6, "horizon": 3, "updates": 0.7, "exploration": "correlated"}
 DELAYED = PAST | {"algo": "td3"}
 SAMPLED = PAST | {"algo": "mpo", "samples": 4, "policy_period": 30, "updates": 0.5}
 SYNC, ASYNC = {"vectorization": "sync"}, {"vectorization": "async"}
@@ -208,6 +210,8 @@ def assert_same(out, other):
 ALGORITHMS = {
     "ppo": ROLLOUTS,
     "actor_critic": ONLINE,
+    "a2c": SHORT,
+    "trpo": NATURAL,
     "sac": PAST,
     "sac, prioritised": PRIORITISED,
     "td3": DELAYED,
@@ -220,9 +224,16 @@ CANNOT = {
     "td3": (*NUMBERS_ONLY, "full", "low rank", "beta", "beta beside"),
     "mpo": (*NUMBERS_ONLY, "beta", "beta beside"),
 }
+KINDS = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE, PAST], ids=["ppo", "actor_critic", "sac"])
+OFTEN = ("drift", "processes", "general", "described", "vector")  # the rest of each algorithm's is for `make stress`
 EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
 EVERYWHERE = [
-    pytest.param(algo, name, id=f"{label}-{name}")
+    pytest.param(
+        algo,
+        name,
+        id=f"{label}-{name}",
+        marks=[pytest.mark.slow] if label not in ("ppo", "actor_critic") and name not in OFTEN else [],
+    )
     for label, algo in ALGORITHMS.items()
     for name in ENVIRONMENTS
     if name not in CANNOT.get(label, ())
@@ -294,7 +305,7 @@ def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@KINDS
 def test_a_run_that_is_killed_before_its_last_line_writes_it_when_it_goes_on(algo, tmp_path, monkeypatch):
     """Whichever write is the last one: every file that says that the run is over is written after its last line."""
     options = algo | SYNC | {"save_every": algo["steps"]}
@@ -339,6 +350,8 @@ def test_tensors_that_describe_themselves_go_on_in_the_same_bits(tmp_path):
     ("options", "first"),
     [
         *[(ROLLOUTS | {"anneal": False}, first) for first in (200, 96, 30)],
+        *[(SHORT | {"anneal": False}, first) for first in (200, 17)],
+        *[(NATURAL, 96), (NATURAL, 70)],
         *[(ONLINE, 123), (ONLINE | GENERAL, 77), (PAST, 101), (PAST, 30), (PAST | GENERAL, 60)],
         (SAMPLED, 101),
     ],
@@ -479,7 +492,7 @@ def test_a_state_dict_that_raises_is_told_before_the_first_step(tmp_path):
         train(Odd, tmp_path / "run", ONLINE | SYNC)
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@KINDS
 def test_an_environment_that_describes_itself_and_raises_once(algo, tmp_path):
     """What it says of itself is then of after the step that failed, which the others have taken."""
     failed = []
@@ -606,7 +619,7 @@ def dying(tmp_path, monkeypatch):
     return Dying
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@KINDS
 def test_a_process_that_dies_is_followed_by_another(algo, dying, tmp_path, capsys):
     options = algo | ASYNC | {"restart_workers": True}
     train(Drift, tmp_path / "whole", options)
@@ -617,7 +630,7 @@ def test_a_process_that_dies_is_followed_by_another(algo, dying, tmp_path, capsy
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+@KINDS
 def test_a_process_that_dies_is_named_and_what_was_learned_is_saved(algo, dying, tmp_path):
     train(Drift, tmp_path / "whole", algo | ASYNC)
     last = algo["n_envs"] - 1

@@ -26,9 +26,11 @@ from covary.runs import Run, read_checkpoint
 TINY = {
     "mpo": {"n_envs": 2, "batch": 16, "samples": 4, "learning_starts": 20, "steps": 60},
     "ppo": {"n_envs": 3, "horizon": 7, "minibatch": 10, "epochs": 2, "steps": 70},
+    "a2c": {"n_envs": 3, "horizon": 5, "steps": 70},
+    "trpo": {"n_envs": 3, "horizon": 7, "minibatch": 10, "critic_epochs": 2, "steps": 70},
     "actor_critic": {"n_envs": 3, "steps": 50},
 }
-BOTH = pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+BOTH = pytest.mark.parametrize("algo", TINY)
 
 
 def train(env, algo="ppo", out="run", **options):
@@ -74,7 +76,8 @@ def test_each_loss_moves_the_networks_it_should_and_no_others(algo, env):
         observation_space = Box(-1, 1, (3,), np.float32)
 
     options = {} if env is Choice else {"covariance": "full", "state_dependent": True, "periodic": (0,)}
-    agent = covary.untrained(Wide, algo, entropy_coef=0.1, **options)
+    options |= {"entropy_coef": 0.1} if "entropy_coef" in module.Config.__dataclass_fields__ else {}
+    agent = covary.untrained(Wide, algo, **options)
     networks = {"policy": agent.policy, "critic": agent.learner.critic}
     terms = module.losses(agent.policy, agent.learner.critic, batch_of(module, agent), agent.config)
     assert set(module.ROUTES) == set(terms._fields)
@@ -153,6 +156,10 @@ WIDE = [
     ("ppo", Plane, {"covariance": "full", "periodic": (0,)}),
     ("ppo", Plane, {"covariance": "full", "periodic": (0, 1), "entropy_coef": 0.01}),
     ("ppo", Choice, {"target_kl": 0.001}),
+    ("a2c", Plane, {"covariance": "full", "periodic": (0, 1), "entropy_coef": 0.01}),
+    ("a2c", Choice, {"entropy_coef": 0.01}),
+    ("trpo", Plane, {"covariance": "full", "periodic": (0,)}),
+    ("trpo", Choice, {}),
     ("actor_critic", Plane, {"covariance": "full", "periodic": (0, 1), "entropy_coef": 0.01}),
     ("actor_critic", Choice, {"entropy_coef": 0.01}),
 ]
@@ -199,7 +206,7 @@ def test_the_users_random_numbers_are_not_touched(algo, here):
     torch.manual_seed(1)
     before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     threads = torch.get_num_threads()
-    options = {"covariance": "full", "periodic": (0, 1), "entropy_coef": 0.01}
+    options = {"covariance": "full", "periodic": (0, 1)} | ({} if algo == "trpo" else {"entropy_coef": 0.01})
     agent = train(Plane, algo, eval_every=20, **options)
     agent.act(np.zeros(3, np.float32))
     covary.evaluate(agent, Plane, 2, deterministic=False)
@@ -227,6 +234,10 @@ def test_untrained_is_what_training_starts_from(here):
         ("ppo", {"n_envs": 1, "horizon": 4, "minibatch": 3, "steps": 5}, 5),  # the last rollout is one transition
         ("ppo", {"n_envs": 1, "horizon": 1, "minibatch": 1, "steps": 3}, 3),
         ("ppo", {"n_envs": 5, "horizon": 100, "minibatch": 1000, "steps": 1}, 5),
+        ("a2c", {"n_envs": 3, "horizon": 7, "steps": 50}, 51),
+        ("a2c", {"n_envs": 1, "horizon": 1, "steps": 3}, 3),
+        ("trpo", {"n_envs": 3, "horizon": 7, "minibatch": 5, "steps": 50}, 51),
+        ("trpo", {"n_envs": 1, "horizon": 1, "minibatch": 1, "steps": 3}, 3),
         ("actor_critic", {"n_envs": 1, "steps": 1}, 1),
         ("actor_critic", {"n_envs": 7, "steps": 50}, 56),
     ],

@@ -20,7 +20,7 @@ def trials(monkeypatch):
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["ppo", "actor_critic, 4 environments, processes"])
+@pytest.mark.parametrize("name", ["ppo", "a2c", "trpo", "actor_critic, 4 environments, processes"])
 def test_kills_at_random_moments(trials, name):
     kills = trials("kills")
     rows = list(kills.trials(name, *kills.WORKLOADS[name], 3, 0))

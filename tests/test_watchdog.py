@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 import covary
+from covary import algorithms
 from covary.agent import Agent
 from covary.runs import Run
 from covary.settings import settle
@@ -33,7 +34,7 @@ def trained(env, algo="ppo", steps=3000, seed=0, **options):
 # ------------------------------------------------------------------------------------------- healthy runs
 
 
-@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("algo", algorithms.NAMES)
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "covary/Heliostat-v0"])
 def test_healthy_runs_hear_nothing(here, env, algo):
     assert trained(env, algo, 6000) == []

@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import covary
 from covary.runs import find_checkpoint, read_checkpoint
 
 ROLLOUTS = {"algo": "ppo", "n_envs": 4, "horizon": 128, "epochs": 3, "steps": 6000, "save_every": 1000}
+SHORT = {"algo": "a2c", "steps": 20_000, "save_every": 1000}
+NATURAL = {"algo": "trpo", "n_envs": 4, "horizon": 128, "critic_epochs": 3, "steps": 6000, "save_every": 1000}
 ONLINE = {"algo": "actor_critic", "steps": 6000, "save_every": 700}
 FULL = {"policy": {"covariance": "full", "state_dependent": True}}
 GENERAL, ASYNC, SYNC = {"fast": False}, {"vectorization": "async"}, {"vectorization": "sync"}
@@ -35,6 +38,9 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo, processes": ("Pendulum-v1", ROLLOUTS | ASYNC),
     "ppo, general path": ("CartPole-v1", ROLLOUTS | SYNC | GENERAL),
     "ppo, vector environment, full covariance": (HELIOSTAT, ROLLOUTS | FULL),
+    "a2c": ("Pendulum-v1", SHORT | SYNC),
+    "a2c, general path, processes": ("CartPole-v1", SHORT | ASYNC | GENERAL),
+    "trpo": ("Pendulum-v1", NATURAL | SYNC),
     "actor_critic": ("Pendulum-v1", ONLINE),
     "actor_critic, 4 environments, processes": ("CartPole-v1", ONLINE | ASYNC | {"n_envs": 4, "steps": 12000}),
     "actor_critic, general path, evaluated": ("Pendulum-v1", ONLINE | GENERAL | EVALUATED | {"steps": 2100}),
@@ -132,6 +138,7 @@ def trials(name: str, env: str, options: dict[str, Any], n: int, seed: int) -> I
 def run(n: int = 200, seed: int = 0) -> Iterator[dict[str, Any]]:
     """n kills over all workloads, and five of a BipedalWalker."""
     np.random.seed(seed)  # noqa: NPY002 (some environments draw from it)
+    torch.set_num_threads(1)  # what forks must have no other threads, or its children wait for them for ever
     each = -(-n // len(WORKLOADS))
     for name, (env, options) in WORKLOADS.items():
         yield from trials(name, env, options, each, seed)

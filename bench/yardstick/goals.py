@@ -94,6 +94,7 @@ def goals(names: list[str]) -> list[Goal]:
         Goal(cheetah_a, "≥ 2.8 × SBX", times(cheetah_a, "sbx"), 2.8),
         Goal(a("CartPole"), "≥ 6 × SB3", times(a("CartPole"), "sb3"), 6),
         Goal(a("CartPole"), "≥ 3 × SBX", times(a("CartPole"), "sbx"), 3),
+        Goal("a2c CartPole-v1", "≥ 4 × SB3", times("a2c CartPole-v1", "sb3"), 4),
         Goal(pendulum_b, f"≥ 1.6 × the best peer (SBX, or skrl at {SKRL:.2f} × SB3)", best_peer(pendulum_b), 1.6),
         Goal(cheetah_b, "≥ 1.15 × SBX", times(cheetah_b, "sbx"), 1.15),
         Goal(cheetah_b, "≥ 0.8 × environment alone", times(cheetah_b, "environment"), 0.8),

@@ -91,9 +91,10 @@ def command(w: Workload, cache: str) -> float:
     """Seconds from `covary train` to its first line of metrics, just after the first update (online: some hundred steps
     later), as a user has them: on all cores."""
     place = f"{SCRIPT.parent / 'yardstick' / 'workloads.py'}:PointMass" if w.env_id == POINT_MASS else w.env_id
-    words = ["train", place, "--algo", "actor_critic" if w.online else "ppo", "--preset", "none"]
+    words = ["train", place, "--algo", w.algo, "--preset", "none"]
     words += ["--steps", str(max(w.n_envs * w.horizon, 1000)), "--n-envs", str(w.n_envs)]
-    words += [] if w.online else ["--horizon", str(w.horizon), "--minibatch", str(w.minibatch)]
+    words += [] if w.online else ["--horizon", str(w.horizon)]
+    words += ["--minibatch", str(w.minibatch)] if w.algo == "ppo" else []
     env = {name: value for name, value in os.environ.items() if name not in THREADS} | {"NUMBA_CACHE_DIR": cache}
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yardstick.stopwatch import Stopwatch
-from yardstick.workloads import ACTOR_LR, CLIP, CRITIC_LR, GAMMA, LAM, LR, POINT_MASS, Workload
+from yardstick.workloads import A2C_LR, ACTOR_LR, CLIP, CRITIC_LR, GAMMA, LAM, LR, POINT_MASS, Workload
 
 More = dict[str, Any]  # what a system adds to its row
 
@@ -42,12 +42,14 @@ def covary(w: Workload, watch: Stopwatch, policy: dict[str, Any] | None = None, 
 
     shape: dict[str, Any] = {"policy": {"hidden": w.hidden} | (policy or {}), "critic": {"hidden": w.hidden}}
     shape |= {"gamma": GAMMA, "n_envs": w.n_envs, "vectorization": "sync", "save_every": 10_000}
+    algo = w.algo
     if w.online:
-        algo, shape = "actor_critic", shape | {"actor_lr": ACTOR_LR, "critic_lr": CRITIC_LR}
+        shape |= {"actor_lr": ACTOR_LR, "critic_lr": CRITIC_LR}
         if w.env_id == POINT_MASS:
             shape["policy"] = {"covariance": "full"} | shape["policy"]
+    elif algo == "a2c":
+        shape |= {"horizon": w.horizon, "actor_lr": A2C_LR, "critic_lr": A2C_LR}
     else:
-        algo = "ppo"
         shape |= {"horizon": w.horizon, "minibatch": w.minibatch, "epochs": w.epochs, "learning_rate": LR, "lam": LAM}
         shape["target_kl"] = 0.0  # every epoch of everyone is run
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +66,7 @@ def by_hand(w: Workload, watch: Stopwatch) -> More:
 
 
 def peer(w: Workload, watch: Stopwatch, library: str) -> More:
-    """PPO of Stable-Baselines3, or of SBX, which takes the same words, as its documentation starts."""
+    """PPO of Stable-Baselines3, or of SBX, which takes the same words, as its documentation starts; or SB3's A2C."""
     import importlib
 
     from stable_baselines3.common.env_util import make_vec_env
@@ -74,8 +76,12 @@ def peer(w: Workload, watch: Stopwatch, library: str) -> More:
     nets = {"net_arch": {"pi": list(w.hidden), "vf": list(w.hidden)}}
     place = {"device": "cpu"} if library == "stable_baselines3" else {}
     venv = make_vec_env(watch.make, n_envs=w.n_envs, seed=0)  # a DummyVecEnv
-    ppo = importlib.import_module(library).PPO
-    ppo("MlpPolicy", venv, policy_kwargs=nets, seed=0, verbose=0, **place, **rates, **shape).learn(w.total)
+    kind = importlib.import_module(library).PPO
+    if w.algo == "a2c":
+        from stable_baselines3 import A2C as kind
+
+        rates, shape = {"learning_rate": A2C_LR, "gamma": GAMMA}, {"n_steps": w.horizon}
+    kind("MlpPolicy", venv, policy_kwargs=nets, seed=0, verbose=0, **place, **rates, **shape).learn(w.total)
     return {}
 
 

@@ -43,6 +43,7 @@ NAMES = {
     "online point-mass 32-32": "online actor-critic, 2-D point mass, networks 32-32, full covariance",
     "online point-mass 256-256": "the same, 256-256",
     "online CartPole-v1 32-32": "online actor-critic, CartPole, 32-32",
+    "a2c CartPole-v1": "A2C, 8 × 5, CartPole",
 }
 SHAPES = {"ppo-A": "PPO, 8 × 256, minibatch 64, 10 epochs", "ppo-B": "PPO, 64 × 32, minibatch 512, 4 epochs"}
 

@@ -10,6 +10,7 @@ import numpy as np
 
 ACTOR_LR, CRITIC_LR = 1e-4, 5e-4  # of the online loops
 LR, GAMMA, LAM, CLIP, MAX_NORM = 3e-4, 0.99, 0.95, 0.2, 0.5
+A2C_LR = 7e-4
 POINT_MASS = "point-mass"
 FAST = ("covary", "covary-full", "covary-two-cores", "covary-profile")
 
@@ -57,6 +58,10 @@ class Workload:
         return self.name.startswith("online")
 
     @property
+    def algo(self) -> str:
+        return "actor_critic" if self.online else "a2c" if self.name.startswith("a2c") else "ppo"
+
+    @property
     def marks(self) -> tuple[int, int, int]:
         """Steps of each environment before the first update is done, the stopwatch starts, the stopwatch stops."""
         return self.horizon, self.warm * self.horizon, (self.warm + self.measured) * self.horizon
@@ -94,4 +99,7 @@ def workloads(quick: bool = False) -> list[Workload]:
         systems = (*everyone, *full, *more, *profile)
         made.append(Workload(f"ppo-A {env_id}", env_id, (64, 64), 8, 256, 64, 10, *a, systems))
         made.append(Workload(f"ppo-B {env_id}", env_id, (64, 64), 64, 32, 512, 4, *b, (*everyone, *more, *profile)))
+    shape, pole = ((2, 20) if quick else (200, 400)), "CartPole-v1"
+    systems = (*alone, *covary, "sb3", *profile)
+    made.append(Workload(f"a2c {pole}", pole, (64, 64), 8, 5, 40, 1, *shape, systems))
     return made

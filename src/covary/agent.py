@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ import covary
 from covary import algorithms, description, runs
 from covary.envs import spaces
 from covary.errors import UsageError, check_sizes
-from covary.heads import PolicyConfig
-from covary.nets import Activation, QValues, Value, mlp, width_of
+from covary.heads import GaussianHead, PolicyConfig
+from covary.nets import Activation, QValues, Value, mlp, threads_of_torch, width_of
 from covary.policies import make_policy
 from covary.types import Learner
 
@@ -84,7 +85,8 @@ class Agent:
         self.custom_torso = torso is not None
         net_seed, noise_seed = (int(s) for s in np.random.SeedSequence((seed, 0xA6E7)).generate_state(2))
         size = self.encode.size
-        with torch.random.fork_rng(devices=[]):  # the user's own random numbers are not ours to move
+        # The user's own random numbers are not ours to move; and threads, once started, would be missing in a fork.
+        with torch.random.fork_rng(devices=[]), threads_of_torch(1):
             torch.manual_seed(net_seed)
             c = self.critic_config
             own = copy.deepcopy(torso)
@@ -103,10 +105,39 @@ class Agent:
         self.learner: Learner = module.Learner(self.policy, judge, self.config, generator)
         self.fast: FastPath | None = None
         self.ahead: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # noise that was drawn and not used yet
+        self.carried: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (N, W) the last that was correlated
+        if self.correlated and not isinstance(self.policy.head, GaussianHead):
+            raise UsageError(
+                "Noise that is correlated in time needs a Gaussian policy.",
+                given=f"exploration correlated with {type(self.policy.head).__name__.removesuffix('Head')} actions",
+                fix="exploration white; or policy.bounds auto",
+            )
 
     def noise(self, *shape: int) -> NDArray[np.float32]:
         """What draws of this shape are made of, from the agent's own random numbers: (*shape, D) or (*shape,)."""
         noise: NDArray[np.float32] = self.policy.head.noise(shape, self.learner.generator).numpy()
+        return noise
+
+    @property
+    def correlated(self) -> bool:
+        """Whether the noise of its steps is correlated in time."""
+        return getattr(self.config, "exploration", "white") == "correlated"
+
+    def noise_in_time(self, t: int, n: int) -> NDArray[np.float32]:
+        """noise(t, n) for t steps that follow those of the last call.
+
+        Where exploration is correlated it is an autoregressive process of order one, which is standard normal at every
+        step: e_t = k e_{t-1} + sqrt(1 - k^2) w_t, k = exp(-1 / correlation_time), w white.
+        """
+        noise = self.noise(t, n)
+        if self.correlated:
+            keep = np.float32(math.exp(-1 / self.config.correlation_time))
+            new = np.sqrt(1 - keep * keep)
+            for k, now in enumerate(noise):
+                if k or len(self.carried):
+                    now *= new
+                    now += keep * (noise[k - 1] if k else self.carried)
+            self.carried = noise[-1].copy()
         return noise
 
     def next_noise(self, n: int) -> NDArray[np.float32]:
@@ -166,6 +197,8 @@ class Agent:
         tensors["generator"] = self.learner.generator.get_state()
         if len(self.ahead):
             tensors["noise"] = torch.from_numpy(self.ahead.copy())
+        if len(self.carried):
+            tensors["carried_noise"] = torch.from_numpy(self.carried.copy())
         meta = {
             "covary": covary.__version__,
             "algo": self.algo,
@@ -209,6 +242,9 @@ class Agent:
                     optimizer.load_state(state)
             _set_state(self.learner.generator, tensors["generator"])
             self.ahead = tensors["noise"].numpy() if rows else np.zeros((0, 0), np.float32)
+            if "carried_noise" in arrays:
+                self.carried = np.array(arrays["carried_noise"])
+                description.check_noise(1, self.carried[None], self.noise(0, 1), False)
             self.learner.load_numbers(meta["learner"])
             self.steps = meta["steps"]
         except UsageError:

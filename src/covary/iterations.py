@@ -60,20 +60,22 @@ class Iterations:
         self._settled = adapter.steps  # steps of the adapter that are in the rollout or learned from
 
     def __call__(self, until: float, sums: Losses) -> None:
-        """One iteration; or as many as reach this number of steps, where each is short and runs on the fast path.
+        """As many iterations as reach this number of steps, or fewer where there is something to tell.
 
         Adds each update's losses to `sums`.
         """
         if self.online:
             self._online(until, sums)
-        else:
+            return
+        agent, left_out = self.agent, self.adapter.left_out
+        while self.stop.signal is None and agent.steps < until and agent.learner.nonfinite is None and not left_out:
             self._rollout(sums)
 
     def _rollout(self, sums: Losses) -> None:
         agent, n, whole = self.agent, self.adapter.n, self.agent.learner.horizon
         horizon, ahead = min(whole, -(-(self.total - agent.steps) // n)), agent.ahead
         if not len(self.noise):
-            self.noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise(whole, n)
+            self.noise = agent.next_noise(n)[None] if agent.learner.online else agent.noise_in_time(whole, n)
         draw = agent.sample if agent.fast is None else agent.fast.act
         try:
             while self.t < horizon and self.stop.signal is None:

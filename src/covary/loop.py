@@ -128,7 +128,8 @@ class _Loop:
         agent, adapter, profile = self.agent, self.adapter, self.profile
         adapter.episodes.clear()
         adapter.left_out.clear()
-        kind = Iterations if tensors_behind(adapter) is None or agent.learner.online else DeviceIterations
+        by_step = agent.learner.online or agent.learner.judges_actions or agent.correlated
+        kind = Iterations if tensors_behind(adapter) is None or by_step else DeviceIterations
         self.iterate: Any = kind(agent, adapter, self.options.steps, self.stop, profile)
         self.iterate.before_last = self.before_last
         self.report = Report(self.run, self.progress, self._look)

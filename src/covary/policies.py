@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributions import kl_divergence
 
-from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry, Product
+from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry, Product, latent_kl
 from covary.errors import UsageError
 from covary.heads import CategoricalHead, GaussianHead, PolicyConfig, each_of
 from covary.more_heads import BetaHead, ChoicesHead, Head, ProductHead
@@ -39,6 +40,16 @@ def mean_entropy(density: Density, generator: torch.Generator | None = None) -> 
         value = log_prob.detach()
         weight = (value - value.mean(0)) * (8 / 7)  # each sample is in its own mean
         return -(value + weight * (log_prob - value)).mean()
+
+
+def divergence(p: Density, q: Density) -> Tensor:
+    """KL(p || q) in nats, (B*,): exact where it has a closed form; else that of the latents, which is never less."""
+    try:
+        return kl_divergence(p, q)
+    except NotImplementedError:
+        assert isinstance(p, BoxNormal)
+        assert isinstance(q, BoxNormal)
+        return latent_kl(p, q)
 
 
 class Policy(nn.Module):

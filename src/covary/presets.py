@@ -27,6 +27,12 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "critic_lr": 1e-3,
         "policy.periodic": (0,),
     },
+    ("covary/Heliostat-v0", "mpo"): {
+        "source": _OWN_STEP,
+        "gamma": 0.0,
+        "epsilon_covariance": 0.002,
+        "policy.periodic": (0,),
+    },
     ("CartPole-v1", "ppo"): {
         "source": "where the cart drifts shows only hundreds of steps later",
         "gamma": 0.99,
@@ -34,6 +40,16 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("Pendulum-v1", "ppo"): {
         "source": "swinging up takes the full torque either way: a wide first policy finds it sooner",
         "policy.init_std": 0.35,
+    },
+    ("Pendulum-v1", "a2c"): {
+        "source": "torque shows within ten steps; relu learns the swing where tanh stayed slow; a wide first policy",
+        "gamma": 0.9,
+        "lam": 0.9,
+        "actor_lr": 1e-3,
+        "critic_lr": 2e-3,
+        "policy.init_std": 0.35,
+        "policy.activation": "relu",
+        "critic.activation": "relu",
     },
     ("LunarLanderContinuous-v3", "ppo"): {
         "source": "a landing takes hundreds of steps",

@@ -7,11 +7,14 @@ batch shape. Sequences are time-major.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+Exploration = Literal["white", "correlated"]
+"""How the noise of one step goes with that of the step before."""
 
 
 class Rollout(NamedTuple):

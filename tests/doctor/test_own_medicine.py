@@ -15,7 +15,8 @@ EXAMPLES = Path(covary.__file__).parents[2] / "examples"
 
 
 NUMBERS_ONLY = [name for name in NAMES if find(name).Learner.judges_actions]
-FEW = {"ppo": {"n_envs": 2, "horizon": 64}} | {algo: {"learning_starts": 64, "batch": 16} for algo in NUMBERS_ONLY}
+FEW = {"ppo": {"n_envs": 2, "horizon": 64}, "trpo": {"n_envs": 2, "horizon": 64}, "a2c": {"n_envs": 2}}
+FEW |= {algo: {"learning_starts": 64, "batch": 16} for algo in NUMBERS_ONLY}
 BY_HAND = {"sac": ("temperature_adam",), "mpo": ("dual_adam",)}
 """Optimizers whose slopes an update writes down, so that no gradient reaches what they move."""
 

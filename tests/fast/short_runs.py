@@ -13,6 +13,8 @@ import covary
 
 SMALL = {
     "ppo": {"n_envs": 3, "horizon": 20, "minibatch": 16, "epochs": 2, "steps": 180},
+    "a2c": {"n_envs": 3, "horizon": 5, "steps": 180},
+    "trpo": {"n_envs": 3, "horizon": 20, "minibatch": 16, "critic_epochs": 2, "steps": 180},
     "actor_critic": {"n_envs": 3, "steps": 180},
 }
 ALGORITHMS = pytest.mark.parametrize("algo", SMALL)

@@ -13,7 +13,7 @@ from covary.fast import path as path_module
 from covary.fast.tables import Unknown
 from covary.nets import RunningNorm
 
-LOSSES = pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("actor_critic", 1), ("actor_critic", 3)])
+LOSSES = pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("a2c", 4), ("actor_critic", 1), ("actor_critic", 3)])
 
 
 @LOSSES
@@ -65,6 +65,24 @@ def test_every_setting_of_ppo_agrees_with_autograd(case):
         assert len(set(np.ravel(logged["epochs"]))) > 1
     if case == "a narrow clip":
         assert np.max(logged["clip_fraction"]) > 0.1
+
+
+OF_A2C = {
+    "one environment": {"n": 1},
+    "a horizon of one": {"horizon": 1},
+    "a long one": {"horizon": 200},
+    "lambda of gae": {"lam": 0.9},
+    "td": {"lam": 0.0},
+    "advantages standardised": {"normalize_advantage": True},
+    "a constant rate": {"anneal": False},
+}
+
+
+@pytest.mark.parametrize("case", OF_A2C)
+def test_every_setting_of_a2c_agrees_with_autograd(case):
+    options = dict(OF_A2C[case])
+    n = options.pop("n", 4)
+    run_both("a2c", n, *both("a2c", box(2), FULL, n=n, **options))
 
 
 @pytest.mark.parametrize("case", ["5 choices", "full state", "mixed"])

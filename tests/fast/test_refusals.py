@@ -247,7 +247,7 @@ def with_extras():
 
 
 @pytest.mark.parametrize("torso", [with_extras, nn.Identity, nn.Sequential, lambda: nn.Linear(OBS, 3)])
-@pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("actor_critic", 1)])
+@pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("a2c", 4), ("actor_critic", 1)])
 def test_what_changes_nothing_is_let_in(torso, algo, n):
     general, ours, path = both(algo, box(2), {"torso": torso}, n=n)
     ours.policy.train()

@@ -81,7 +81,12 @@ def agent_of(algo, space, policy=None, *, n=4, **options):
     policy = {"hidden": (6, 5)} | (policy or {})
     torso = policy.pop("torso", lambda: None)
     usual = {"minibatch": 50, "horizon": 32, "epochs": 1, "target_kl": 0.0, "learning_rate": 1e-3}
-    usual = usual if algo == "ppo" else {"actor_lr": 1e-3, "critic_lr": 2e-3}
+    others = {
+        "actor_critic": {"actor_lr": 1e-3, "critic_lr": 2e-3},
+        "a2c": {"horizon": 7, "actor_lr": 1e-3, "critic_lr": 2e-3},
+        "trpo": {"minibatch": 50, "horizon": 32, "critic_epochs": 1},
+    }
+    usual = others.get(algo, usual)
     config = algorithms.find(algo).Config(n_envs=n, **usual | options)
     critic = CriticConfig(hidden=policy["hidden"], activation=policy.get("activation", "tanh"))
     torch.manual_seed(2)
@@ -145,7 +150,7 @@ def run_both(algo, n, general, ours, path):
         rollout = rollout_of(general, general.learner.horizon, n, rng)
         ours.learner.generator.set_state(general.learner.generator.get_state())
         lines = [general.learner.update(rollout, update / UPDATES)]
-        if algo == "ppo":
+        if algo != "actor_critic":
             lines.append(ours.learner.update(rollout, update / UPDATES))
         else:
             table = torch.cat([*rollout[2:6], torch.zeros(1, n)]).numpy()

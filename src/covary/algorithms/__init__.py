@@ -9,7 +9,7 @@ from typing import Any
 
 from covary.errors import UsageError
 
-NAMES = ("actor_critic", "mpo", "ppo", "sac", "td3", "ddpg")
+NAMES = ("a2c", "actor_critic", "ddpg", "mpo", "ppo", "sac", "td3", "trpo")
 
 
 def find(name: str) -> Any:
@@ -20,7 +20,7 @@ def find(name: str) -> Any:
     """
     if name not in NAMES:
         near = difflib.get_close_matches(str(name).lower().replace("-", "_"), NAMES, n=1, cutoff=0.3)
-        aliases = {"a2c": "actor_critic", "ac": "actor_critic", "td": "actor_critic"}
+        aliases = {"ac": "actor_critic", "td": "actor_critic", "a3c": "a2c"}
         near = near or [aliases[name]] if name in aliases else near
         raise UsageError(
             f"The algorithm is one of {', '.join(NAMES)}.",

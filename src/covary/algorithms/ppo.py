@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from numpy.typing import NDArray
@@ -36,12 +36,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from covary import guard
-from covary.errors import check_fields
+from covary.advantages import estimate, explained_variance, log_probs
+from covary.errors import check_choice, check_fields
 from covary.nets import Value
 from covary.optim import Adam, descend
 from covary.policies import Policy, mean_entropy
-from covary.returns import ReturnScale, gae
-from covary.types import Rollout
+from covary.returns import ReturnScale
+from covary.types import Exploration, Rollout
 
 DEFAULTS: dict[str, Any] = {}
 """What policy and critic are made of where the user leaves it open, and it is not what others are made of."""
@@ -80,11 +81,17 @@ class Config:
     scale_rewards: bool = True
     """whether rewards are divided by the running deviation of the discounted return"""
 
+    exploration: Exploration = "white"
+    """white: each step's noise is its own; correlated: it changes slowly, and has the same law at each step"""
+    correlation_time: float = 15.0
+    """steps after which the correlation of that noise is 1/e"""
+
     def __post_init__(self) -> None:
+        check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
             sizes=("n_envs", "epochs", "minibatch", *(["horizon"] if self.horizon is not None else [])),
-            positive=("learning_rate", "clip"),
+            positive=("correlation_time", "learning_rate", "clip"),
             shares=("gamma", "lam"),
             floors=("entropy_coef", "target_kl", "max_grad_norm"),
         )
@@ -210,8 +217,7 @@ class Learner:
             "critic_grad_norm": mean[3],
             "kl": kl,
             "clip_fraction": clipped,
-            "explained_variance": 1
-            - (batch.target - value).var(correction=0) / (batch.target.var(correction=0) + 1e-12),
+            "explained_variance": explained_variance(batch.target, value),
             "learning_rate": torch.tensor(c.learning_rate * self.optimizer.share * self.optimizer.scale),
             "epochs": torch.tensor(float(epochs)),
         }
@@ -301,60 +307,16 @@ class Learner:
             minibatch=minibatch,
         )
 
-    def _refuse_rows(self, given: dict[str, Tensor], made: dict[str, Tensor]) -> None:
-        """Where what minibatches are made of is not finite already."""
-
-        def again() -> dict[str, Tensor]:
-            values = {"value": self.critic(given["x"]), "next_value": self.critic(given["next_x"])}
-            density = self.policy.density(given["x"])
-            return values | {"log_prob": density.log_prob_latent(given["latent"], jacobian=False)}
-
-        guard.examine(self, given, again, derived=made, update=self.updates + 1)
-
-    def _log_prob(self, x: Tensor, latent: Tensor) -> Tensor:
-        """Up to the geometry's Jacobian."""
-        if self.fast is not None:
-            return self.fast.log_probs(x, latent)
-        return self.policy.density(x).log_prob_latent(latent, jacobian=False)
-
-    @torch.no_grad()
     def _batch(self, rollout: Rollout) -> tuple[Batch, Tensor]:
-        """Advantages, targets and log-probabilities of the steps that happened, flattened; and V_old of each."""
-        normalize = self.policy.normalizer
-        x = normalize(rollout.obs).flatten(0, 1)
-        value = self.critic(x).view_as(rollout.reward)
-        # Where a step led is where the next one starts, but at the end of the rollout and where an episode was cut.
-        elsewhere = rollout.lam == 0
-        elsewhere[-1] = True
-        next_value = torch.cat([value[1:], value[-1:]])
-        next_value[elsewhere] = self.critic(normalize(rollout.next_obs[elsewhere]))
-        reward = rollout.reward
-        if self.config.scale_rewards:
-            reward = self.reward_scale(reward, self.config.gamma, rollout.lam, rollout.valid)
-        advantage = gae(reward, rollout.discount, self.config.lam * rollout.lam, value, next_value)
-        log_prob = self._log_prob(x, rollout.latent.flatten(0, 1))
-        flat = [x, rollout.latent.flatten(0, 1), log_prob]
-        flat += [advantage.flatten(), (advantage + value).flatten(), value.flatten()]
-        if not bool(rollout.valid.all()):
-            flat = [part[rollout.valid.flatten() > 0] for part in flat]
-        x, latent, log_prob, advantage, target, value = flat
-        if not guard.finite(self.optimizer.vector, x, latent, log_prob, target):  # A_t + V is finite where both are
-            happened = rollout.valid.flatten() > 0
-            given = {"x": x, "latent": latent, "reward": reward.flatten()[happened]}
-            given["next_x"] = normalize(rollout.next_obs).flatten(0, 1)[happened]
-            made = {"value": value, "log_prob": log_prob, "target": target, "advantage": advantage}
-            self._refuse_rows(given, made)
-            kept = torch.stack([part.reshape(len(part), -1).isfinite().all(-1) for part in flat]).all(0)
-            x, latent, log_prob, advantage, target, value = (part[kept] for part in flat)
-        if self.config.normalize_advantage:
-            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
-        return Batch(x, latent, log_prob, advantage, target), value
+        """What is learned from; and V_old of each transition."""
+        *batch, value = estimate(self, rollout)
+        return Batch(*batch), value
 
     @torch.no_grad()
     def _divergence(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """KL(pi_old || pi) by the estimator (rho - 1) - log rho (Schulman 2020), and the share of ratios beyond the
         clip."""
-        log_ratio = self._log_prob(batch.x, batch.latent) - batch.log_prob
+        log_ratio = log_probs(self, batch.x, batch.latent) - batch.log_prob
         ratio_less_one = torch.expm1(log_ratio)
         return (ratio_less_one - log_ratio).mean(), (ratio_less_one.abs() > self.config.clip).float().mean()
 

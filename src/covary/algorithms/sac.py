@@ -27,19 +27,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary import guard
-from covary.errors import UsageError, check_fields
+from covary.errors import UsageError, check_choice, check_fields
 from covary.nets import QValues, Scalar
 from covary.optim import Adam, Target, descend
 from covary.past import Past, means
 from covary.policies import Density, Policy
-from covary.types import Rollout
+from covary.types import Exploration, Rollout
 
 DEFAULTS = {
     "policy.hidden": (256, 256),
@@ -90,11 +90,17 @@ class Config:
     priority_beta: float = 0.4
     """how far the bias of priorities is corrected at the start; wholly at the end. Schaul 2016: 0.4"""
 
+    exploration: Exploration = "white"
+    """white: each step's noise is its own; correlated: it changes slowly, and has the same law at each step"""
+    correlation_time: float = 15.0
+    """steps after which the correlation of that noise is 1/e"""
+
     def __post_init__(self) -> None:
+        check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
             sizes=("n_envs", "horizon", "batch", "critics", "replay_size"),
-            positive=("updates", "learning_rate", "temperature"),
+            positive=("correlation_time", "updates", "learning_rate", "temperature"),
             shares=("gamma", "tau", "priority", "priority_beta"),
             floors=("max_grad_norm", "learning_starts"),
         )

@@ -29,20 +29,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary import guard
-from covary.errors import UsageError, check_fields
+from covary.errors import UsageError, check_choice, check_fields
 from covary.heads import widened
 from covary.nets import QValues
 from covary.optim import Adam, Target, descend
 from covary.past import Past, means
 from covary.policies import Density, Policy
-from covary.types import Rollout
+from covary.types import Exploration, Rollout
 
 DEFAULTS = {
     "policy.hidden": (256, 256),
@@ -96,11 +96,17 @@ class Config:
     priority_beta: float = 0.4
     """how far the bias of priorities is corrected at the start; wholly at the end. Schaul 2016: 0.4"""
 
+    exploration: Exploration = "white"
+    """white: each step's noise is its own; correlated: it changes slowly, and has the same law at each step"""
+    correlation_time: float = 15.0
+    """steps after which the correlation of that noise is 1/e"""
+
     def __post_init__(self) -> None:
+        check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
             sizes=("n_envs", "horizon", "batch", "critics", "delay", "replay_size"),
-            positive=("updates", "learning_rate"),
+            positive=("correlation_time", "updates", "learning_rate"),
             shares=("gamma", "tau", "priority", "priority_beta"),
             floors=("max_grad_norm", "learning_starts", "smoothing", "smoothing_clip"),
         )
@@ -223,6 +229,7 @@ class Learner:
         self.memory, self.reward_scale = self.past.memory, self.past.reward_scale
         head: Any = policy.head
         self.wide = widened(head)
+        self.latest = (0.0, 0.0)  # what the last step of the policy said
         self.fast: Any = None
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the rest of the update is left out
@@ -252,7 +259,10 @@ class Learner:
                     improved.append(self._improve(batch))
             except FloatingPointError:
                 self._refuse(batch)
-        return means(LOGGED, seen) | means(("actor_loss", "actor_grad_norm"), improved)
+        if improved:
+            self.latest = improved[-1]
+        said = means(("actor_loss", "actor_grad_norm"), improved or [self.latest])
+        return means(LOGGED, seen) | said if seen else {}
 
     def _batch(self, progress: float) -> tuple[Batch, Any]:
         steps, places = self.past.sample(progress, self.generator, self.device)
@@ -277,7 +287,7 @@ class Learner:
             self.memory.prioritise(places, error.cpu().numpy())
         return loss, float(y.mean()), float(norm)
 
-    def _improve(self, batch: Batch) -> tuple[float, ...]:
+    def _improve(self, batch: Batch) -> tuple[float, float]:
         """A step of the policy and of the targets: its loss and its gradient's norm."""
         c, own = self.config, (self.policy, self.critic)
         policy, critic = own if self.fast is None else (self.fast.policy, self.fast.critic)
@@ -298,8 +308,10 @@ class Learner:
         )
 
     def numbers(self) -> dict[str, Any]:
-        return {**self.past.numbers(), "skipped": self.skipped}
+        return {**self.past.numbers(), "skipped": self.skipped, "latest": list(self.latest)}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.past.load_numbers(numbers)
         self.skipped = int(numbers["skipped"])
+        loss, norm = numbers["latest"]
+        self.latest = float(loss), float(norm)

@@ -20,10 +20,14 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 """Of this room's source: Numba looks at the file of a kernel alone, and not at those of the kernels that it calls."""
 
 SHARES = {
-    "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
+    "a2c": (("dense", "steps", "descent", "batches"), ("densities", "rollouts")),
     "actor_critic": (("dense", "steps", "descent"), ("densities", "online")),
-    "sac": (("descent", "diagonal"),),
+    "ddpg": (("descent", "diagonal"),),
     "mpo": (("descent", "diagonal"),),
+    "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
+    "sac": (("descent", "diagonal"),),
+    "td3": (("descent", "diagonal"),),
+    "trpo": (("dense", "steps", "descent"), ("densities", "rollouts")),
 }
 """Which rooms an algorithm needs, in two shares that take about as long as each other."""
 SHARE = "COVARY_KERNELS"

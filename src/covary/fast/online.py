@@ -10,10 +10,22 @@ from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, 
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
 from covary.fast.descent import ADAM, move, norm_of
-from covary.fast.steps import POLICY, add_entropy, locate, normalize, reach, weigh
+from covary.fast.steps import (
+    DISCOUNT,
+    LAM,
+    POLICY,
+    REWARD,
+    SCALED,
+    VALID,
+    add_entropy,
+    locate,
+    normalize,
+    observe,
+    reach,
+    weigh,
+)
 from covary.optim import LOOK_EVERY
 
-REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)
 GAMMA, ENTROPY_COEF, SCALE_REWARDS = range(3)
 INFINITE = math.inf
 BAD_STEP, LEARNED, REFUSED = range(3)
@@ -61,30 +73,6 @@ def _scale_rewards(running, carry, steps, gamma, n):
     for b in range(n):
         r = steps[REWARD, b] * scale
         steps[SCALED, b] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
-
-
-@part(void(Matrix, Matrix, int64, Numbers, Numbers, Numbers, Vector, Vector))
-def _observe(obs, steps, n, count, mean64, m2, mean, inv_std):
-    """`covary.nets.RunningNorm.update` with the rows of obs that happened."""
-    seen = 0.0
-    for b in range(n):
-        seen += steps[VALID, b]
-    total = count[0] + seen
-    for k in range(obs.shape[1]):
-        new = 0.0
-        for b in range(n):
-            new += float64(obs[b, k]) * steps[VALID, b]
-        new /= seen
-        squares = 0.0
-        for b in range(n):
-            squares += (float64(obs[b, k]) - new) ** 2 * steps[VALID, b]
-        delta = new - mean64[k]
-        m2[k] += squares + delta * delta * (count[0] * seen / total)
-        mean64[k] += delta * (seen / total)
-        if total >= 10.0:
-            mean[k] = mean64[k]
-            inv_std[k] = 1.0 / math.sqrt(m2[k] / total + 1e-8)
-    count[0] = total
 
 
 @kernel(
@@ -186,7 +174,7 @@ def learn(
     move(parameters, gradient, first, second, segments, rates, settings, 1, taken[0], critic_norm)
     taken[0] += 1.0
     if clip < INFINITE:
-        _observe(obs, steps, n, count, mean64, m2, mean, inv_std)
+        observe(obs, steps, n, count, mean64, m2, mean, inv_std)
     sums[0] += actor_loss
     sums[1] += critic_loss
     sums[2] += 1.0

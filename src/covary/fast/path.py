@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covary.fast.steps import act
+from covary.advantages import Estimates
+from covary.fast.steps import VALID, act
 from covary.fast.tables import Unknown, numpy_of, read
 from covary.nets import RunningNorm
+from covary.types import Rollout
 
 Floats = NDArray[np.float32]
 
@@ -21,11 +25,14 @@ Floats = NDArray[np.float32]
 LARGEST = 256 * 256  # weights of a layer; 512 x 512 in minibatches of 2048 took 1.4 times as long as in PyTorch
 
 
+WORTH = 128  # transitions of a pass, below which handing one network's to another thread takes longer than doing it
+
+
 class FastPath:
     """Acts and learns for a learner, whose modules stay what they are.
 
     Args:
-        learner: of `ppo` or `actor_critic`, its networks on the CPU in float32.
+        learner: of `ppo`, `a2c`, `trpo` or `actor_critic`, its networks on the CPU in float32.
 
     Raises:
         Unknown: something that the kernels do not do.
@@ -33,13 +40,13 @@ class FastPath:
 
     def __init__(self, learner: Any) -> None:
         config, optimizer, policy = learner.config, learner.optimizer, learner.policy
-        tables = read(policy, learner.critic, optimizer, entropy=config.entropy_coef > 0)
+        tables = read(policy, learner.critic, optimizer, entropy=getattr(config, "entropy_coef", 0.0) > 0)
         if not learner.online and (tables.layers[:, 2] * tables.layers[:, 3]).max() > LARGEST:
             raise Unknown("layers so large that PyTorch's products are faster")
         vector = numpy_of(optimizer.vector)
         self.learner, self.optimizer = learner, optimizer
         self.policy = (vector, tables.layers, tables.plan, tables.dims, tables.box, tables.given)
-        self.minibatch = min(getattr(config, "minibatch", config.n_envs), learner.horizon * config.n_envs)
+        self.minibatch = min(getattr(config, "minibatch", sys.maxsize), learner.horizon * config.n_envs)
         self.work = np.zeros((tables.rows, max(self.minibatch, config.n_envs)), np.float32)
         self.slope = np.zeros_like(self.work)
         self.width, self.choices = max(len(tables.dims), 1), not len(tables.dims)
@@ -59,11 +66,19 @@ class FastPath:
             from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
 
             self._policy_epoch, self._value_epoch, self._log_probs = policy_epoch, value_epoch, log_probs
+            self.ratios = float(getattr(config, "clip", math.inf))  # how far they may go from 1
+            self.order, self.rows = np.arange(self.minibatch), np.zeros(self.minibatch, np.int64)
             self.other_work, self.other_slope = np.zeros_like(self.work), np.zeros_like(self.work)  # the critic's
-            self.beside = ThreadPoolExecutor(1) if _cores() > 1 else None
+            enough = learner.horizon * config.n_envs >= WORTH
+            self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
+        if not learner.online and not hasattr(config, "minibatch"):  # a rollout is learned from once, and short
+            from covary.fast.batches import estimates, show
+
+            self._estimates, self._show = estimates, show
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
-        options = np.array([config.gamma, config.entropy_coef, scaled])
+        options = np.array([config.gamma, getattr(config, "entropy_coef", 0.0), scaled])
         ours = (*self.policy, *self.adam, optimizer.taken)
+        self.rewards = (np.array([config.gamma, getattr(config, "lam", 0.0), scaled]), scale.running, scale.carry)
         self.before = (*ours, *self.normalizer, self.clip)  # the arguments of `learn`, but those of a step
         self.after = (scale.running, scale.carry, options, self.work, self.slope, *self.density, self.direction)
 
@@ -111,18 +126,78 @@ class FastPath:
         there were. One that is not finite says that a minibatch met a number that is not; a network with such a
         gradient was not moved by it.
         """
+        return torch.tensor(self._pass(batch, order.numpy()), dtype=torch.float64)
+
+    def estimate(self, rollout: Rollout) -> Estimates | None:
+        """What `covary.advantages.estimate` makes of a rollout, for `a2c`; None where a number is not finite, and then
+        nothing has changed.
+        """
+        c, scale = self.learner.config, self.learner.reward_scale
+        before = scale.running.copy(), scale.carry.copy()
+        steps = _table(rollout)
+        size, n = steps.shape[1], rollout.reward.shape[1]
+        obs, next_obs = (part.numpy().reshape(size, -1) for part in (rollout.obs, rollout.next_obs))
+        latents = _columns(rollout.latent.flatten(0, 1))
+        x, made = np.empty_like(obs), np.empty((4, size), np.float32)
+        ours = (*self.policy, *self.normalizer[3:], self.clip, obs, next_obs, latents, steps, n, *self.rewards, x, made)
+        self._estimates(*ours, self.rows, self.work, *self.density, self.direction)
+        if not steps[VALID].all():
+            happened = steps[VALID] > 0
+            x, latents, made = x[happened], latents[happened], np.ascontiguousarray(made[:, happened])
+        numbers = (self.policy[0], x, latents, made)
+        if not math.isfinite(sum(float(np.add.reduce(part, None, np.float64)) for part in numbers)):
+            scale.running[:], scale.carry[:] = before
+            return None
+        log_prob, advantage, target, value = torch.from_numpy(made)
+        if c.normalize_advantage:
+            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+        return Estimates(torch.from_numpy(x), torch.from_numpy(latents), log_prob, advantage, target, value)
+
+    def observe(self, rollout: Rollout) -> None:
+        """Shows the normaliser the observations of the steps that happened, of which there is one at least."""
+        if self.clip < math.inf:
+            steps = _table(rollout)
+            self._show(rollout.obs.numpy().reshape(steps.shape[1], -1), steps, *self.normalizer)
+
+    def whole(self, batch: Any) -> tuple[float, float, float, float]:
+        """The step of `a2c`: a pass of one minibatch, the whole batch, whose ratios are 1 since the policy is still the
+        one that acted, and the slope of a ratio of 1 is that of log pi. Actor and critic loss, and their gradients'
+        norms.
+
+        Raises:
+            FloatingPointError: one of these is not finite; nothing was changed.
+        """
+        before = self.optimizer.copy()
+        _, critic, *norms, _ = self._pass(batch, self.order[: len(batch.target)])
+        actor = float(torch.dot(batch.log_prob, batch.advantage)) / -len(batch.target)
+        if not math.isfinite(actor + critic + sum(norms)):
+            self.optimizer.back_to(before)
+            raise FloatingPointError(f"losses {actor} and {critic}, norms of gradients {norms}")
+        return actor, critic, norms[0], norms[1]
+
+    def fit(self, batch: Any, order: Tensor) -> tuple[float, float, int]:
+        """The critic's pass of `trpo` over its batch in this order: sums of losses and gradients' norms over its
+        minibatches, and how many there were."""
+        taken, its = self.optimizer.taken, np.zeros(3)
+        both = batch.x.contiguous().numpy(), batch.target.contiguous().numpy()
+        shape = (float(taken[0]), order.numpy(), self.minibatch)
+        self._value_epoch(*(*self.policy[:3], *self.adam, *shape, *both), *(self.other_work, self.other_slope, its))
+        taken += its[2]
+        return float(its[0]), float(its[1]), int(its[2])
+
+    def _pass(self, batch: Any, order: NDArray[np.int64]) -> tuple[float, ...]:
         c, taken = self.learner.config, self.optimizer.taken
         x, latent = batch.x.contiguous().numpy(), _columns(batch.latent)
         log_prob, advantage, target = (
             part.contiguous().numpy() for part in (batch.log_prob, batch.advantage, batch.target)
         )
-        shape = (float(taken[0]), order.numpy(), self.minibatch)
+        shape = (float(taken[0]), order, self.minibatch)
         mine, its = np.zeros(3), np.zeros(3)
         critic: tuple[Any, ...] = (*self.policy[:3], *self.adam, *shape, x, target)
         critic += (self.other_work, self.other_slope, its)
         pending = self.beside.submit(self._value_epoch, *critic) if self.beside is not None else None
         self._policy_epoch(
-            *(*self.policy, *self.adam, *shape, x, latent, log_prob, advantage, c.clip, c.entropy_coef),
+            *(*self.policy, *self.adam, *shape, x, latent, log_prob, advantage, self.ratios, c.entropy_coef),
             *(self.work, self.slope, mine, *self.density, self.direction),
         )
         if pending is None:
@@ -130,7 +205,7 @@ class FastPath:
         else:
             pending.result()
         taken += mine[2]
-        return torch.tensor([mine[0], its[0], mine[1], its[1], mine[2]], dtype=torch.float64)
+        return float(mine[0]), float(its[0]), float(mine[1]), float(its[1]), float(mine[2])
 
 
 def _cores() -> int:
@@ -138,6 +213,14 @@ def _cores() -> int:
     if torch.get_num_threads() == 1:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _table(rollout: Rollout) -> Floats:
+    """(5, B) reward, discount, lam and valid, and a row to write to."""
+    table = np.empty((5, rollout.reward.numel()), np.float32)
+    for row, part in enumerate((rollout.reward, rollout.discount, rollout.lam, rollout.valid)):
+        table[row] = part.numpy().reshape(-1)
+    return table
 
 
 def _columns(latent: Tensor) -> Floats:
