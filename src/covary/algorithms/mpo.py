@@ -210,8 +210,8 @@ LOGGED = (
 """What an update tells."""
 LEAST, MOST = (1e-6, 0.1, 0.1), (1e6, 100.0, 100.0)
 """Beyond which temperature and multipliers do not go, since the way back would take too long. The likelihood's
-curvature is that of a KL with a multiplier of 1: 0.1 hardly holds the policy back, and 100 holds it still but for Adam's
-own noise, which no multiplier can take away where a density is as narrow as one of its steps."""
+curvature is that of a KL with a multiplier of 1: 0.1 hardly holds the policy back, and 100 holds it still but for the
+noise of Adam's steps, which no multiplier can take away where a density is as narrow as one of them."""
 
 
 @torch.no_grad()
