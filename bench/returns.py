@@ -69,6 +69,8 @@ ROWS = [
     Row("pendulum a2c defaults", "Pendulum-v1", 500_000, "a2c", episodes=1000),
     Row("cartpole trpo defaults", "CartPole-v1", 100_000, "trpo"),
     Row("pendulum trpo defaults", "Pendulum-v1", 100_000, "trpo", reach=">= -180", episodes=1000),
+    Row("heliostat mpo preset", HELIOSTAT, 20_000, "mpo", "auto", GEOMETRY, reach="<= 3"),
+    Row("pendulum mpo defaults", "Pendulum-v1", 50_000, "mpo", reach=">= -160"),
     Row("heliostat sb3 ppo defaults", HELIOSTAT, 200_000, "ppo", library="sb3"),
     Row("heliostat sb3 ppo our preset's gamma and lambda", HELIOSTAT, 200_000, "ppo", "auto", library="sb3"),
 ]

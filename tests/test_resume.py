@@ -146,6 +146,7 @@ ONLINE = {"algo": "actor_critic", "steps": 320, "n_envs": 2}
 PAST = {"algo": "sac", "n_envs": 2, "batch": 16, "learning_starts": 40, "replay_size": 200, "steps": 320}
 PRIORITISED = PAST | {"priority": 0.6, "horizon": 3, "updates": 0.7, "exploration": "correlated"}
 DELAYED = PAST | {"algo": "td3"}
+SAMPLED = PAST | {"algo": "mpo", "samples": 4, "policy_period": 30, "updates": 0.5}
 SYNC, ASYNC = {"vectorization": "sync"}, {"vectorization": "async"}
 GENERAL = {"fast": False}
 ENVIRONMENTS = {
@@ -214,12 +215,14 @@ ALGORITHMS = {
     "sac": PAST,
     "sac, prioritised": PRIORITISED,
     "td3": DELAYED,
+    "mpo": SAMPLED,
 }
 NUMBERS_ONLY = ("choices", "general choices", "dials", "dials, processes", "switches")  # what these cannot do
 CANNOT = {
     "sac": NUMBERS_ONLY,
     "sac, prioritised": set(ENVIRONMENTS) - {"drift", "full"},
     "td3": (*NUMBERS_ONLY, "full", "low rank", "beta", "beta beside"),
+    "mpo": (*NUMBERS_ONLY, "beta", "beta beside"),
 }
 KINDS = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE, PAST], ids=["ppo", "actor_critic", "sac"])
 OFTEN = ("drift", "processes", "general", "described", "vector")  # the rest of each algorithm's is for `make stress`
@@ -350,6 +353,7 @@ def test_tensors_that_describe_themselves_go_on_in_the_same_bits(tmp_path):
         *[(SHORT | {"anneal": False}, first) for first in (200, 17)],
         *[(NATURAL, 96), (NATURAL, 70)],
         *[(ONLINE, 123), (ONLINE | GENERAL, 77), (PAST, 101), (PAST, 30), (PAST | GENERAL, 60)],
+        (SAMPLED, 101),
     ],
 )
 def test_an_extended_run_is_the_longer_run(options, first, tmp_path):

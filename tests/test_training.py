@@ -24,6 +24,7 @@ from covary.errors import UsageError
 from covary.runs import Run, read_checkpoint
 
 TINY = {
+    "mpo": {"n_envs": 2, "batch": 16, "samples": 4, "learning_starts": 20, "steps": 60},
     "ppo": {"n_envs": 3, "horizon": 7, "minibatch": 10, "epochs": 2, "steps": 70},
     "a2c": {"n_envs": 3, "horizon": 5, "steps": 70},
     "trpo": {"n_envs": 3, "horizon": 7, "minibatch": 10, "critic_epochs": 2, "steps": 70},
@@ -421,6 +422,18 @@ def test_a_torso_that_does_not_fit(torso, here):
 
 PPO = {"n_envs": 8, "horizon": 32, "epochs": 10, "minibatch": 64, "lam": 0.95, "learning_rate": 3e-3}
 AC = {"n_envs": 8, "actor_lr": 1e-3, "critic_lr": 3e-3}
+MPO = {
+    "batch": 64,
+    "samples": 8,
+    "tau": 0.02,
+    "updates": 0.5,
+    "actor_lr": 1e-3,
+    "policy_period": 20,
+    "epsilon_mean": 0.05,
+    "epsilon_covariance": 0.01,
+    "policy": {"hidden": (32,)},
+    "critic": {"hidden": (32, 32)},
+}
 
 
 @pytest.mark.parametrize(
@@ -428,8 +441,9 @@ AC = {"n_envs": 8, "actor_lr": 1e-3, "critic_lr": 3e-3}
     [
         ("ppo", PPO | {"steps": 15_000}),
         ("actor_critic", AC | {"steps": 30_000, "hidden": (), "init_std": 0.3}),
+        ("mpo", MPO | {"steps": 6_000}),
     ],
-    ids=["ppo", "actor_critic"],
+    ids=["ppo", "actor_critic", "mpo"],
 )
 def test_a_regulator_learns_the_gain_of_the_riccati_equation(algo, options, here):
     """The gain is 0.895 where gamma is 0.8 and 0 where it is 0: all of it comes from what follows."""
@@ -445,8 +459,9 @@ def test_a_regulator_learns_the_gain_of_the_riccati_equation(algo, options, here
     [
         ("ppo", PPO | {"steps": 15_000}),
         ("actor_critic", AC | {"n_envs": 2, "actor_lr": 3e-3, "steps": 8_000}),
+        ("mpo", MPO | {"steps": 2_000}),
     ],
-    ids=["ppo", "actor_critic"],
+    ids=["ppo", "actor_critic", "mpo"],
 )
 def test_a_bandit_learns_its_optimum(algo, options, here):
     agent = train(Dial, algo, **options)

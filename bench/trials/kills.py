@@ -52,6 +52,11 @@ WORKLOADS |= {
     "sac": ("Pendulum-v1", PAST | SMALL | SYNC),
     "sac, prioritised, processes": ("Pendulum-v1", PAST | SMALL | ASYNC | {"n_envs": 2, "priority": 0.6}),
     "sac, full covariance, evaluated": (HELIOSTAT, PAST | FULL | EVALUATED),
+    "mpo": ("Pendulum-v1", PAST | SMALL | SYNC | {"algo": "mpo"}),
+    "mpo, diagonal, general path, evaluated": (
+        HELIOSTAT,
+        PAST | GENERAL | EVALUATED | {"algo": "mpo", "policy": {"covariance": "diagonal", "state_dependent": False}},
+    ),
 }
 BIPED = ("BipedalWalker-v3", ROLLOUTS | ASYNC | EVALUATED | {"steps": 12000})
 

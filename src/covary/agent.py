@@ -287,7 +287,7 @@ class Agent:
             self.policy.normalizer.load_state_dict(other.policy.normalizer.state_dict())
             if type(self.learner.critic) is type(other.learner.critic):  # values of states and of actions differ
                 for name, network in self.learner.networks.items():
-                    if (its := other.learner.networks.get(name)) is not None:
+                    if name != "target_policy" and (its := other.learner.networks.get(name)) is not None:
                         network.load_state_dict(its.state_dict())
         except RuntimeError as error:
             raise UsageError(
@@ -296,6 +296,8 @@ class Agent:
                 fix=f"--policy.hidden {' '.join(map(str, other.policy_config.hidden))}",
             ) from error
         self.policy.head.start_from(other.policy.head)  # type: ignore[arg-type]
+        if (target := self.learner.networks.get("target_policy")) is not None:
+            target.load_state_dict(self.policy.state_dict())
         if self.algo == other.algo:
             numbers = other.learner.numbers()
             numbers.get("reward_scale", {}).pop("carry", None)  # of episodes that are not these

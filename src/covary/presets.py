@@ -27,6 +27,12 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "critic_lr": 1e-3,
         "policy.periodic": (0,),
     },
+    ("covary/Heliostat-v0", "mpo"): {
+        "source": _OWN_STEP,
+        "gamma": 0.0,
+        "epsilon_covariance": 0.002,
+        "policy.periodic": (0,),
+    },
     ("CartPole-v1", "ppo"): {
         "source": "where the cart drifts shows only hundreds of steps later",
         "gamma": 0.99,

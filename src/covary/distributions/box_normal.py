@@ -161,6 +161,19 @@ class BoxNormal(Distribution):
         new._validate_args = self._validate_args
         return new
 
+    def around(self, loc: Tensor) -> BoxNormal:
+        """The same covariance around another mean of the latent, (*B, D)."""
+        loading, residual = self._low or (None, None)
+        return BoxNormal(
+            loc,
+            self._scale,
+            factor=self._factor,
+            loading=loading,
+            residual=residual,
+            geometry=self.geometry,
+            validate_args=False,
+        )
+
     # --- parameters
 
     @property

@@ -57,6 +57,9 @@ def whiten(deviation: Tensor, tril: Tensor) -> Tensor:
     """tril^-1 deviation. deviation (S*, B*, R), tril (B*, R, R) or (R, R)."""
     if tril.dim() == 2 and deviation.dim() > 1:
         return torch.linalg.solve_triangular(tril.mT, deviation, upper=True, left=False)
+    if samples := deviation.shape[: deviation.dim() - tril.dim() + 1]:  # columns of one solve with each factor
+        columns = deviation.flatten(0, len(samples) - 1).movedim(0, -1)
+        return torch.linalg.solve_triangular(tril, columns, upper=False).movedim(-1, 0).unflatten(0, samples)
     return torch.linalg.solve_triangular(tril, deviation.unsqueeze(-1), upper=False).squeeze(-1)
 
 

@@ -23,6 +23,7 @@ SHARES = {
     "a2c": (("dense", "steps", "descent", "batches"), ("densities", "rollouts")),
     "actor_critic": (("dense", "steps", "descent"), ("densities", "online")),
     "ddpg": (("descent", "diagonal"),),
+    "mpo": (("descent", "diagonal"),),
     "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
     "sac": (("descent", "diagonal"),),
     "td3": (("descent", "diagonal"),),
