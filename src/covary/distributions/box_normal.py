@@ -208,6 +208,14 @@ class BoxNormal(Distribution):
         return lower.expand(*self.batch_shape, -1, -1)
 
     @property
+    def latent_variances(self) -> Tensor:
+        """(*B, D) eigenvalues of the latent's covariance, from the smallest to the largest; without a batch where the
+        covariance has none. Squares of singular values of its factor, so that none is negative."""
+        if self._scale is not None:
+            return self._scale.square().sort(-1).values
+        return torch.linalg.svdvals(self._tril()).square().flip(-1)
+
+    @property
     def support(self) -> constraints.Constraint:
         return _BoxSupport(self.geometry)
 
