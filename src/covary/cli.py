@@ -283,7 +283,7 @@ def _plot(argv: list[str]) -> int:
 
 
 def _plot_policy(place: str, out: str, dims: list[int] | None, at: int, env: str | None) -> int:
-    from covary import plots
+    from covary.policy_plots import draw
     from covary.portrait import of_checkpoint
     from covary.runs import Run, find_checkpoint
 
@@ -291,7 +291,7 @@ def _plot_policy(place: str, out: str, dims: list[int] | None, at: int, env: str
     folder = _run_of(Path(place), checkpoint)
     with contextlib.redirect_stdout(sys.stderr):  # environments print
         portrait = of_checkpoint(checkpoint, lambda: _source(env, folder, checkpoint), dims, at, named=env is not None)
-    print(plots.policy(portrait, Run.open(folder) if folder else None, out))
+    print(draw(portrait, Run.open(folder) if folder else None, out))
     return 0
 
 

@@ -102,36 +102,30 @@ def of_checkpoint(
     agent = load(checkpoint)
     try:
         made = source()
-        seen = walk(agent, made)
-        rows = _spaced(len(seen), at, f"the episode, which has {len(seen)}")
-        titles = [f"step {t} of {len(seen)}" for t in rows]
-        name = made.name
+        seen, name = walk(agent, made), f"{made.name}, "
+        there = f"the episode has, {len(seen)}"
     except UsageError as error:
         last = read_checkpoint(checkpoint)[1].get("envs.obs")
         if named or last is None:
             raise
         reason = str(error).replace("\n", ";")
         print(f"drawn at the last observations of training, for want of an environment: {reason}", file=sys.stderr)
-        seen = last
-        rows = _spaced(len(seen), at, f"the checkpoint, which holds {len(seen)}")
-        titles = [f"environment {i}, step {agent.steps:,}" for i in rows]
-        name = ""
-    title = f"{name}, {agent.algo}, after {agent.steps:,} steps".removeprefix(", ")
-    titles = [title + _values(agent, seen[i]) for title, i in zip(titles, rows, strict=True)]
+        seen, name, there = last, "", f"the checkpoint holds, {len(last)}"
+    if at > len(seen):
+        raise UsageError(f"--at asks for more observations than {there}.", given=at, fix=f"--at {len(seen)}")
+    rows = [round(t) for t in np.linspace(0, len(seen) - 1, at)]
+    known = {0: "start of an episode", len(seen) - 1: f"last step, {len(seen) - 1}"}
+    titles = [known.get(t, f"step {t}") if name else f"environment {t} in training" for t in rows]
+    title = f"{name}{agent.algo}, after {agent.steps:,} steps"
+    titles = [words + _values(agent, seen[i]) for words, i in zip(titles, rows, strict=True)]
     return portray(agent, seen[rows], titles, dims, title)
-
-
-def _spaced(there: int, wanted: int, what: str) -> list[int]:
-    if wanted > there:
-        raise UsageError(f"--at asks for more observations than {what}.", given=wanted, fix=f"--at {there}")
-    return [round(t) for t in np.linspace(0, there - 1, wanted)]
 
 
 def _values(agent: Agent, obs: Array) -> str:
     """A second line: what the observation is, where that is short."""
     if agent.encode.one_hot or len(obs) > 4:
         return ""
-    return "\n" + ", ".join(f"{x:.2g}" for x in obs).replace("-", "−")
+    return "\nobservation " + ", ".join(f"{x:.2g}" for x in obs).replace("-", "−")
 
 
 def portray(agent: Agent, obs: Array, titles: Sequence[str], dims: Sequence[int] | None, title: str) -> Portrait:
@@ -174,9 +168,9 @@ def _choices(
         )
     space: Any = agent.action_space
     probs = density.probs.reshape(len(titles), -1, density.probs.shape[-1]).cpu().numpy()
-    sizes = np.broadcast_to(np.reshape(getattr(space, "nvec", probs.shape[-1]), -1), probs.shape[1:2])
+    sizes = np.broadcast_to(np.ravel(space.nvec if hasattr(space, "nvec") else probs.shape[-1]), probs.shape[1:2])
     probs = np.where(np.arange(probs.shape[-1]) < sizes[:, None], probs, np.nan)
-    first = np.broadcast_to(np.reshape(getattr(space, "start", 0), -1), probs.shape[1:2])
+    first = np.broadcast_to(np.ravel(getattr(space, "start", 0)), probs.shape[1:2])
     views = tuple(View(t, probs=p) for t, p in zip(titles, probs, strict=True))
     return Portrait(title, views, first=tuple(int(x) for x in first))
 
@@ -245,7 +239,12 @@ def _ring(law: BoxNormal, deviations: float) -> Tensor:
     """(K, B, d) where the points that many deviations from the latent's mean come to lie."""
     if law.event_shape[0] == 1:
         steps = torch.tensor([-1.0, 1.0], device=law.loc.device)[:, None, None]
-        return law.to_action(law.geometry.to_latent(law.loc + deviations * law.scale * steps))
+        ends = law.to_action(law.geometry.to_latent(law.loc + deviations * law.scale * steps))
+        if law.geometry.kinds == ("wrap",):  # as far as the other side, and it is all of the circle
+            c = law.geometry.constants(ends)
+            around = deviations * law.scale >= math.pi
+            ends = torch.where(around, torch.stack([c.low, c.high]).unsqueeze(1), ends)
+        return ends
     angle = torch.linspace(0, 2 * math.pi, 721, device=law.loc.device)
     circle = deviations * torch.stack([angle.cos(), angle.sin()], -1)
     around = law.loc + (law.scale_tril @ circle[:, None, :, None])[..., 0]

@@ -210,10 +210,14 @@ class BoxNormal(Distribution):
     @property
     def latent_variances(self) -> Tensor:
         """(*B, D) eigenvalues of the latent's covariance, from the smallest to the largest; without a batch where the
-        covariance has none. Squares of singular values of its factor, so that none is negative."""
+        covariance has none. Squares of singular values of its factor, so that none is negative; NaN where it is not
+        finite."""
         if self._scale is not None:
             return self._scale.square().sort(-1).values
-        return torch.linalg.svdvals(self._tril()).square().flip(-1)
+        tril = self._tril()
+        finite = tril.isfinite().all(-1).all(-1)
+        values = torch.linalg.svdvals(torch.where(finite[..., None, None], tril, torch.zeros_like(tril)))
+        return torch.where(finite.unsqueeze(-1), values.square().flip(-1), torch.nan)
 
     @property
     def support(self) -> constraints.Constraint:
