@@ -279,10 +279,10 @@ def _plot(argv: list[str]) -> int:
         return 0
     if args.runs:
         parser.error(f"--policy draws one run; {' '.join(args.runs)}: draw returns without it")
-    return _plot_policy(args.policy, args.out or "policy.png", args.dims, 3 if args.at is None else args.at, args.env)
+    return _plot_policy(args.policy, args.out or "policy.png", args.dims, args.at, args.env)
 
 
-def _plot_policy(place: str, out: str, dims: list[int] | None, at: int, env: str | None) -> int:
+def _plot_policy(place: str, out: str, dims: list[int] | None, at: int | None, env: str | None) -> int:
     from covary.policy_plots import draw
     from covary.portrait import of_checkpoint
     from covary.runs import Run, find_checkpoint

@@ -82,7 +82,8 @@ def evaluation_seed(seed: int, episode: int) -> int:
 
 
 def walk(agent: Agent, env: Any, *, seed: int = 0, max_steps: int = 100_000) -> NDArray[np.float32]:
-    """(T, O) the observations, encoded, of the first episode that `evaluate` runs, acting deterministically.
+    """(T, O) the observations, encoded, of the first episode that `evaluate` runs, acting deterministically; of one
+    that does not end, the first `max_steps`.
 
     Raises:
         UsageError: an environment with other spaces than the agent's.
@@ -101,7 +102,7 @@ def walk(agent: Agent, env: Any, *, seed: int = 0, max_steps: int = 100_000) -> 
                 return np.stack(seen)
             seen.append(step.obs[0])
     finally:
-        if source.vector is None:
+        if not source.single and source.vector is None:
             venv.close()
 
 

@@ -273,7 +273,7 @@ def _draw_history(ax: Any, name: str, rows: NDArray[Any]) -> None:
             if apart:
                 ends = {"xytext": (-2, 5 * away), "textcoords": "offset points", "fontsize": 8}
                 ax.annotate(label, (steps[-1], column[-1]), ha="right", va="bottom" if away > 0 else "top", **ends)
-        ax.margins(y=0.15)
+        ax.margins(y=0.25)
     else:
         many = len(steps) >= 40
         if many:

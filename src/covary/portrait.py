@@ -27,7 +27,7 @@ CELLS = {1: 800, 2: 240}  # of the grid, along each axis
 FAR = 4.0  # deviations that are shown where a dimension has no bound
 SAMPLES = 60  # dots at each observation
 DEVIATIONS = (1.0, 2.0)  # of which ellipses are drawn
-MOST_PANELS = 8
+PANELS, MOST_PANELS = 3, 8
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,20 @@ class Portrait:
 
 
 def of_checkpoint(
-    checkpoint: Path, source: Callable[[], Any], dims: Sequence[int] | None, at: int, *, named: bool = False
+    checkpoint: Path, source: Callable[[], Any], dims: Sequence[int] | None, at: int | None, *, named: bool = False
 ) -> Portrait:
     """The policy in a checkpoint at some observations of the first evaluation episode, evenly spaced; of the last ones
     of its training where the environment cannot be built, which is said on stderr.
 
     Args:
         source: makes the environment's source.
-        at: how many observations.
+        at: how many observations; three, or as many as there are, where nothing is said.
         named: whether the user named the environment, which must then be the one.
 
     Raises:
         UsageError: no checkpoint, no environment and no observations either, fewer of them than were asked for.
     """
-    if not 1 <= at <= MOST_PANELS:
+    if at is not None and not 1 <= at <= MOST_PANELS:
         raise UsageError(f"--at is a number of observations, 1 to {MOST_PANELS}.", given=at, fix="--at 3")
     agent = load(checkpoint)
     try:
@@ -105,12 +105,13 @@ def of_checkpoint(
         seen, name = walk(agent, made), f"{made.name}, "
         there = f"the episode has, {len(seen)}"
     except UsageError as error:
-        last = read_checkpoint(checkpoint)[1].get("envs.obs")
+        last = read_checkpoint(checkpoint)[0].get("envs.obs")
         if named or last is None:
             raise
         reason = str(error).replace("\n", ";")
         print(f"drawn at the last observations of training, for want of an environment: {reason}", file=sys.stderr)
         seen, name, there = last, "", f"the checkpoint holds, {len(last)}"
+    at = min(PANELS, len(seen)) if at is None else at
     if at > len(seen):
         raise UsageError(f"--at asks for more observations than {there}.", given=at, fix=f"--at {len(seen)}")
     rows = [round(t) for t in np.linspace(0, len(seen) - 1, at)]
