@@ -123,6 +123,7 @@ def limited(made=Drift):
 
 ROLLOUTS = {"algo": "ppo", "n_envs": 3, "horizon": 16, "minibatch": 12, "epochs": 2, "steps": 48 * 9}
 ONLINE = {"algo": "actor_critic", "steps": 320, "n_envs": 2}
+TRACED = ONLINE | {"actor_lam": 0.9, "critic_lam": 0.7}
 PAST = {"algo": "sac", "n_envs": 2, "batch": 16, "learning_starts": 40, "replay_size": 200, "steps": 320}
 PRIORITISED = PAST | {"priority": 0.6, "horizon": 3, "updates": 0.7}
 SYNC, ASYNC = {"vectorization": "sync"}, {"vectorization": "async"}
@@ -179,14 +180,21 @@ def assert_same(out, other):
     assert lines == its_lines
 
 
-ALGORITHMS = {"ppo": ROLLOUTS, "actor_critic": ONLINE, "sac": PAST, "sac, prioritised": PRIORITISED}
-OF_CHOICES = ("ppo", "actor_critic")
+ALGORITHMS = {
+    "ppo": ROLLOUTS,
+    "actor_critic": ONLINE,
+    "actor_critic, traces": TRACED,
+    "sac": PAST,
+    "sac, prioritised": PRIORITISED,
+}
+OF_CHOICES = ("ppo", "actor_critic", "actor_critic, traces")
+FEWER = {"sac, prioritised": ("drift", "full"), "actor_critic, traces": ("drift", "general choices", "full", "vector")}
 EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
 EVERYWHERE = [
     pytest.param(algo, name, id=f"{label}-{name}")
     for label, algo in ALGORITHMS.items()
     for name in ENVIRONMENTS
-    if (label in OF_CHOICES or "choices" not in name) and (label != "sac, prioritised" or name in ("drift", "full"))
+    if (label in OF_CHOICES or "choices" not in name) and name in FEWER.get(label, ENVIRONMENTS)
 ]
 
 
@@ -300,7 +308,7 @@ def test_tensors_that_describe_themselves_go_on_in_the_same_bits(tmp_path):
     ("options", "first"),
     [
         *[(ROLLOUTS | {"anneal": False}, first) for first in (200, 96, 30)],
-        *[(ONLINE, 123), (ONLINE | GENERAL, 77), (PAST, 101), (PAST, 30), (PAST | GENERAL, 60)],
+        *[(ONLINE, 123), (ONLINE | GENERAL, 77), (TRACED, 123), (PAST, 101), (PAST, 30), (PAST | GENERAL, 60)],
     ],
 )
 def test_an_extended_run_is_the_longer_run(options, first, tmp_path):

@@ -22,6 +22,34 @@ LOOK_EVERY = 16
 at once, but for a few, such as an infinite bias before a tanh."""
 
 
+class Traces:
+    """Eligibility traces of N environments (Sutton & Barto 2018, sec. 12.2): z <- z + grad score, and, once it was
+    learned from, z <- discount lam lambda z. The transition's lam is 0 where the episode was cut: nothing crosses it.
+
+    Args:
+        vector: the parameters, (P,); segments, lams: how many there are of each network, and its lambda.
+
+    Attributes:
+        vectors: (N, P)
+    """
+
+    def __init__(self, vector: Tensor, segments: Sequence[int], lams: Sequence[float], environments: int = 1) -> None:
+        self.vectors = vector.new_zeros(environments, len(vector))
+        self.lams = [float(lam) for lam in lams]
+        self.keep = torch.cat([vector.new_full((n,), lam) for n, lam in zip(segments, self.lams, strict=True)])
+
+    def add(self, environment: int, gradients: Sequence[Tensor]) -> None:
+        self.vectors[environment] += torch.cat([g.reshape(-1) for g in gradients])
+
+    def decay(self, environments: Tensor, weight: Tensor) -> None:
+        """environments: which, (B,) of them; weight: discount times lam, (B,)."""
+        self.vectors[environments] *= weight.unsqueeze(-1) * self.keep
+
+    def start_anew(self, environments: Any) -> None:
+        """These environments have begun an episode; an array (N,) of bool, or a slice."""
+        self.vectors[environments] = 0.0
+
+
 class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1) over the parameters of some modules, laid out in one vector.
 
@@ -58,6 +86,7 @@ class Adam:
         ]
         self.kernel: Callable[..., bool] | None = None  # `covary.fast.descent.descend`, in place of what stands here
         self._memory: tuple[Any, ...] | None = None
+        self.traces: Traces | None = None  # of whoever learns by them; saved with the moments
         self.rates = [float(lr)] * len(modules) if isinstance(lr, int | float) else [float(rate) for rate in lr]
         self.rate = torch.cat([self.vector.new_full((n,), r) for n, r in zip(self.segments, self.rates, strict=True)])
 
@@ -92,14 +121,18 @@ class Adam:
         self.settings[1] = self._share * self._scale
 
     def state(self) -> dict[str, Tensor]:
-        """The moments, the number of steps and, once a run was rolled back, the scale of its rate."""
+        """The moments, the number of steps, the traces where there are any and, once a run was rolled back, the scale
+        of its rate."""
         state = {"first": self.first, "second": self.second, "steps": torch.tensor(self.steps)}
+        state |= {"traces": self.traces.vectors} if self.traces is not None else {}
         return state | ({"scale": torch.tensor(self.scale, dtype=torch.float64)} if self.scale != 1 else {})
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.first.copy_(state["first"])
         self.second.copy_(state["second"])
         self.taken[0] = int(state["steps"])
+        if self.traces is not None:
+            self.traces.vectors.copy_(state["traces"])
         self.scale = float(state.get("scale", 1.0))
 
     def copy(self) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -212,3 +245,32 @@ def descend(loss: Tensor, optimizer: Adam, max_norm: float = 0.0, *, look: bool 
         raise FloatingPointError(f"a loss of {loss.item()}")
     gradients = torch.autograd.grad(loss, optimizer.parameters, allow_unused=True, materialize_grads=True)
     return optimizer.step(gradients, max_norm, look=look)
+
+
+def descend_traced(
+    scores: Tensor,
+    delta: Tensor,
+    environments: Tensor,
+    optimizer: Adam,
+    max_norm: float = 0.0,
+    bonus: Tensor | None = None,
+) -> Tensor:
+    """One step up the mean of delta_n z_n, after z_n <- z_n + grad score_n; and up the gradient of `bonus`.
+
+    Args:
+        scores, delta: (B,); environments: whose they are, (B,).
+
+    Raises:
+        FloatingPointError: a score, a delta or a norm that is not finite; no parameter was changed.
+    """
+    traces = optimizer.traces
+    assert traces is not None
+    if not math.isfinite(told := (delta * scores).sum().item()):
+        raise FloatingPointError(f"scores that weigh {told}")
+    wanted: dict[str, bool] = {"allow_unused": True, "materialize_grads": True, "retain_graph": True}
+    for n, score in zip(environments.tolist(), scores, strict=True):
+        traces.add(n, torch.autograd.grad(score, optimizer.parameters, **wanted))
+    step = -(delta @ traces.vectors[environments]) / len(delta)
+    if bonus is not None:
+        step -= torch.cat([g.reshape(-1) for g in torch.autograd.grad(bonus, optimizer.parameters, **wanted)])
+    return optimizer.step([step], max_norm)

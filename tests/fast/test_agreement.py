@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
-from twins import FULL, POLICIES, agent_of, bits, both, box, rollout_of, run_both
+from twins import (
+    FULL,
+    PER_UPDATE,
+    POLICIES,
+    UPDATES,
+    agent_of,
+    assert_close,
+    bits,
+    both,
+    box,
+    rollout_of,
+    run_both,
+)
 
 import covary
 from covary.fast import attach
@@ -20,6 +32,16 @@ LOSSES = pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("actor_critic", 1)
 @pytest.mark.parametrize("case", POLICIES)
 def test_ten_updates_agree_with_autograd(case, algo, n):
     run_both(algo, n, *both(algo, *POLICIES[case], n=n))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("case", POLICIES)
+def test_ten_updates_with_traces_agree_with_autograd(case, n):
+    general, ours, path = both("actor_critic", *POLICIES[case], n=n, actor_lam=0.9, critic_lam=0.6)
+    run_both("actor_critic", n, general, ours, path)
+    theirs, mine = (each.learner.traces.vectors for each in (general, ours))
+    assert n == 1 or theirs.abs().sum() > 0, "the last step cut all of them"
+    assert_close(mine, theirs, PER_UPDATE * UPDATES, "traces")
 
 
 SETTINGS = {

@@ -21,7 +21,7 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 
 SHARES = {
     "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
-    "actor_critic": (("dense", "steps", "descent"), ("densities", "online")),
+    "actor_critic": (("dense", "steps", "descent"), ("densities", "stepwise", "online")),
     "sac": (("descent", "diagonal"),),
 }
 """Which rooms an algorithm needs, in two shares that take about as long as each other."""

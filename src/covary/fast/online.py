@@ -2,97 +2,40 @@
 
 from __future__ import annotations
 
-import math
+from numba import float64, int64
 
-from numba import float64, int64, void
-
-from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
+from covary.fast.compiled import Numbers, kernel
 from covary.fast.dense import backward, forward
-from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
+from covary.fast.densities import DEPTH, TOP, VALUE, score
 from covary.fast.descent import ADAM, move, norm_of
 from covary.fast.steps import POLICY, add_entropy, locate, normalize, reach, weigh
+from covary.fast.stepwise import (
+    BAD_STEP,
+    DISCOUNT,
+    ENTROPY_COEF,
+    GAMMA,
+    INFINITE,
+    LEARNED,
+    NORMALIZER,
+    REFUSED,
+    ROOM,
+    SCALE_REWARDS,
+    SCALED,
+    STEP,
+    VALID,
+    log_jacobian,
+    look,
+    observe,
+    scale_rewards,
+)
 from covary.optim import LOOK_EVERY
-
-REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)
-GAMMA, ENTROPY_COEF, SCALE_REWARDS = range(3)
-INFINITE = math.inf
-BAD_STEP, LEARNED, REFUSED = range(3)
-"""What `learn` says: a number of the step is not finite; it has learned; one that it made itself is not finite."""
-
-
-@part(float64(Indices, Rows, Table, Matrix, int64))
-def log_jacobian(plan, dims, box, latents, sample):
-    """What `score` leaves out: sum log |da/du|."""
-    total = 0.0
-    for i in range(plan[D]):
-        kind, u = dims[i, KIND], float64(latents[sample, i])
-        if kind in (SQUASH, HALF):
-            total -= max(-u, 0.0) + math.log1p(math.exp(-abs(u)))
-        if kind == SQUASH:
-            total += math.log(box[i, HIGH] - box[i, LOW]) - max(u, 0.0) - math.log1p(math.exp(-abs(u)))
-        if kind == WRAP:
-            total += math.log((box[i, HIGH] - box[i, LOW]) / TWO_PI)
-    return total
-
-
-@part(void(Numbers, Numbers, Matrix, float64, int64))
-def _scale_rewards(running, carry, steps, gamma, n):
-    """`covary.returns.ReturnScale` over one step, from the row REWARD to the row SCALED. running: count, mean and m2 of
-    the returns."""
-    seen, mean = 0, 0.0
-    for b in range(n):
-        carry[b] = float64(steps[REWARD, b]) + gamma * carry[b]
-        if steps[VALID, b] > 0.0:
-            seen += 1
-            mean += carry[b]
-    mean /= max(seen, 1)
-    squares = 0.0
-    for b in range(n):
-        if steps[VALID, b] > 0.0:
-            squares += (carry[b] - mean) ** 2
-        carry[b] *= steps[LAM, b]
-    if seen > 0:
-        count, delta = running[0] + seen, mean - running[1]
-        running[2] += squares + delta * delta * running[0] * seen / count
-        running[1] += delta * seen / count
-        running[0] = count
-    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
-    scale = 1.0 / std if std > 1e-8 else 1.0
-    for b in range(n):
-        r = steps[REWARD, b] * scale
-        steps[SCALED, b] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
-
-
-@part(void(Matrix, Matrix, int64, Numbers, Numbers, Numbers, Vector, Vector))
-def _observe(obs, steps, n, count, mean64, m2, mean, inv_std):
-    """`covary.nets.RunningNorm.update` with the rows of obs that happened."""
-    seen = 0.0
-    for b in range(n):
-        seen += steps[VALID, b]
-    total = count[0] + seen
-    for k in range(obs.shape[1]):
-        new = 0.0
-        for b in range(n):
-            new += float64(obs[b, k]) * steps[VALID, b]
-        new /= seen
-        squares = 0.0
-        for b in range(n):
-            squares += (float64(obs[b, k]) - new) ** 2 * steps[VALID, b]
-        delta = new - mean64[k]
-        m2[k] += squares + delta * delta * (count[0] * seen / total)
-        mean64[k] += delta * (seen / total)
-        if total >= 10.0:
-            mean[k] = mean64[k]
-            inv_std[k] = 1.0 / math.sqrt(m2[k] / total + 1e-8)
-    count[0] = total
 
 
 @kernel(
     int64(
         *(*POLICY, *ADAM, Numbers),
-        *(Numbers, Numbers, Numbers, Vector, Vector, float64),
-        *(Matrix, Matrix, Matrix, Matrix, Numbers, Numbers, Numbers),
-        *(Matrix, Matrix, Table, Table, Numbers, Numbers),
+        *(*NORMALIZER, *STEP, Numbers, Numbers, Numbers),
+        *(*ROOM, Numbers),
     )
 )
 def learn(
@@ -138,16 +81,11 @@ def learn(
     BAD_STEP, and nothing is changed, where a reward or an observation is not finite. REFUSED where a loss, the norm of
     a gradient or a parameter is not: neither network was moved; the reward scale has seen the reward.
     """
-    n, happened, value, total = len(obs), 0, plan[VALUE], 0.0
-    for b in range(n):
-        total += 0.0 * steps[REWARD, b]
-        for k in range(next_obs.shape[1]):
-            total += 0.0 * next_obs[b, k]
-        steps[SCALED, b] = steps[REWARD, b]
-    if total != 0.0:
+    n, happened, value = len(obs), 0, plan[VALUE]
+    if look(steps, next_obs) != 0.0:
         return BAD_STEP
     if options[SCALE_REWARDS] > 0.0:
-        _scale_rewards(running, carry, steps, options[GAMMA], n)
+        scale_rewards(running, carry, steps, options[GAMMA], n)
     for time in range(1, -1, -1):  # V(s') first, then everything at s
         happened = 0
         for b in range(n):
@@ -186,7 +124,7 @@ def learn(
     move(parameters, gradient, first, second, segments, rates, settings, 1, taken[0], critic_norm)
     taken[0] += 1.0
     if clip < INFINITE:
-        _observe(obs, steps, n, count, mean64, m2, mean, inv_std)
+        observe(obs, steps, n, count, mean64, m2, mean, inv_std)
     sums[0] += actor_loss
     sums[1] += critic_loss
     sums[2] += 1.0

@@ -40,7 +40,11 @@ class FastPath:
         self.learner, self.optimizer = learner, optimizer
         self.policy = (vector, tables.layers, tables.plan, tables.dims, tables.box, tables.given)
         self.minibatch = min(getattr(config, "minibatch", config.n_envs), learner.horizon * config.n_envs)
-        self.work = np.zeros((tables.rows, max(self.minibatch, config.n_envs)), np.float32)
+        traces = getattr(learner, "traces", None)
+        if traces is not None and config.entropy_coef:
+            raise Unknown("an entropy bonus beside eligibility traces")
+        columns = max(self.minibatch, config.n_envs) if traces is None else 1  # a trace is one environment's
+        self.work = np.zeros((tables.rows, columns), np.float32)
         self.slope = np.zeros_like(self.work)
         self.width, self.choices = max(len(tables.dims), 1), not len(tables.dims)
         self.density = (np.zeros((7, self.width)), np.zeros((self.width + 2, self.width)))
@@ -52,8 +56,12 @@ class FastPath:
         self.adam: tuple[Any, ...] = (self.gradient, *moments, sizes, rates, optimizer.settings)
         self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
         if learner.online:  # what is not needed is not compiled
-            from covary.fast.online import REFUSED, learn
+            from covary.fast.stepwise import REFUSED
 
+            if traces is None:
+                from covary.fast.online import learn
+            else:
+                from covary.fast.traces import learn
             self._learn, self._refused = learn, REFUSED
         else:
             from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
@@ -65,7 +73,10 @@ class FastPath:
         options = np.array([config.gamma, config.entropy_coef, scaled])
         ours = (*self.policy, *self.adam, optimizer.taken)
         self.before = (*ours, *self.normalizer, self.clip)  # the arguments of `learn`, but those of a step
-        self.after = (scale.running, scale.carry, options, self.work, self.slope, *self.density, self.direction)
+        self.after: tuple[Any, ...] = (scale.running, scale.carry, options)
+        self.after += (self.work, self.slope, *self.density, self.direction)
+        if traces is not None:
+            self.after += (numpy_of(traces.vectors), np.array(traces.lams), np.zeros(config.n_envs + 1))
 
     # ---- acting
 
