@@ -9,7 +9,8 @@
 The table also goes into the README, but for that of --general.
 
 One raw row a seed: the mean return of 100 evaluation episodes with fixed seeds, acting deterministically, after the
-last step of training (no checkpoint is picked), and on Heliostat the median pointing error over all their steps. The
+last step of training (no checkpoint is picked), and on Heliostat the median pointing error over all their steps; of
+some, how often an episode of training stayed below 300 after twenty in a row were above 475 (`fell`). The
 table gives the interquartile mean over the seeds with a 95 % bootstrap interval, and the worst seed.
 """
 
@@ -26,12 +27,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 FOLDER = Path(__file__).parent / "results"
 RESULTS, GENERAL = FOLDER / "returns.jsonl", FOLDER / "returns_general.jsonl"
 HELIOSTAT = "covary/Heliostat-v0"
 EVALUATION = 100  # seed of the evaluation episodes, another than settings were tried on
+TRACES = {"actor_lam": 0.8, "critic_lam": 0.8}
 GEOMETRY = {"covariance": "full", "periodic": (0,)}
 
 
@@ -47,6 +50,7 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     library: str = "covary"
     reach: str = ""
+    falls: bool = False  # whether it is counted how often the return in training fell after it was high
 
     @property
     def metric(self) -> str:
@@ -60,6 +64,19 @@ ROWS = [
     Row("heliostat actor_critic defaults", HELIOSTAT, 200_000, "actor_critic", "none", GEOMETRY),
     Row("cartpole ppo defaults", "CartPole-v1", 100_000, "ppo", reach=">= 490"),
     Row("cartpole actor_critic defaults", "CartPole-v1", 200_000, "actor_critic", reach=">= 450"),
+    Row(
+        "cartpole actor_critic traces",
+        "CartPole-v1",
+        100_000,
+        "actor_critic",
+        "none",
+        TRACES,
+        reach=">= 475",
+        falls=True,
+    ),
+    Row("cartpole stream_ac defaults", "CartPole-v1", 200_000, "stream_ac", reach=">= 475", falls=True),
+    Row("pendulum stream_ac defaults", "Pendulum-v1", 300_000, "stream_ac"),
+    Row("lunarlander stream_ac defaults", "LunarLanderContinuous-v3", 1_000_000, "stream_ac"),
     Row("pendulum ppo preset", "Pendulum-v1", 100_000, "ppo", "auto", reach=">= -175"),
     Row("pendulum ppo defaults", "Pendulum-v1", 100_000, "ppo"),
     Row("heliostat sb3 ppo defaults", HELIOSTAT, 200_000, "ppo", library="sb3"),
@@ -74,7 +91,8 @@ def command(row: Row, seed: int, fast: bool) -> str:
     words = ["covary", "train", row.env, "--algo", row.algo, "--steps", str(row.steps), "--seed", str(seed)]
     words += ["--preset", row.preset]
     for name, value in row.options.items():
-        words += [f"--policy.{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+        option = f"--{name.replace('_', '-')}" if name in TRACES else f"--policy.{name}"
+        words += [option, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return shlex.join(words + ["--no-fast"] * (not fast))
 
 
@@ -85,13 +103,15 @@ def measure(job: tuple[Row, int, bool]) -> dict[str, Any]:
     torch.set_num_threads(1)
     row, seed, fast = job
     began = time.perf_counter()
-    returns, errors = with_covary(row, seed, fast) if row.library == "covary" else with_sb3(row, seed)
+    falls: list[Falls] = []
+    returns, errors = with_covary(row, seed, fast, falls) if row.library == "covary" else with_sb3(row, seed)
     record = {
         **asdict(row),
         "seed": seed,
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "episodes": len(returns),
+        "fell": sum(env.fell for env in falls) if row.falls else None,
         "error_deg_median": float(np.median(errors)) if len(errors) else None,
         "error_deg_mean": float(np.mean(errors)) if len(errors) else None,
         "seconds": round(time.perf_counter() - began, 1),
@@ -101,12 +121,36 @@ def measure(job: tuple[Row, int, bool]) -> dict[str, Any]:
     return record
 
 
-def with_covary(row: Row, seed: int, fast: bool) -> tuple[np.ndarray, np.ndarray]:
+class Falls(gymnasium.Wrapper):
+    """Counts how often, after twenty episodes in a row above 475, one stays below 300."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.ret, self.in_a_row, self.high, self.fell = 0.0, 0, False, 0
+
+    def step(self, action: Any) -> Any:
+        step = self.env.step(action)
+        self.ret += float(step[1])
+        if step[2] or step[3]:
+            self.in_a_row = self.in_a_row + 1 if self.ret > 475 else 0
+            fell = self.high and self.ret < 300
+            self.fell += fell
+            self.high, self.ret = (self.high or self.in_a_row >= 20) and not fell, 0.0
+        return step
+
+
+def with_covary(row: Row, seed: int, fast: bool, falls: list[Falls]) -> tuple[np.ndarray, np.ndarray]:
     import covary
+
+    def watched() -> Falls:
+        falls.append(Falls(gymnasium.make(row.env)))
+        return falls[-1]
 
     with tempfile.TemporaryDirectory() as folder:
         agent = covary.train(
-            row.env, row.algo, row.steps, seed, row.preset, out=f"{folder}/run", quiet=True, fast=fast, **row.options
+            watched if row.falls else row.env,
+            *(row.algo, row.steps, seed, row.preset),
+            **{"out": f"{folder}/run", "quiet": True, "fast": fast} | row.options,
         )
     result = covary.evaluate(
         agent, row.env, 100, seed=EVALUATION, info=("error_deg",) if row.metric == "error_deg" else ()
@@ -116,7 +160,6 @@ def with_covary(row: Row, seed: int, fast: bool) -> tuple[np.ndarray, np.ndarray
 
 def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Stable-Baselines3 as its documentation starts, on the same 100 evaluation episodes."""
-    import gymnasium
     from stable_baselines3 import PPO
 
     from covary import presets
@@ -185,6 +228,7 @@ def table(records: list[dict[str, Any]]) -> str:
         unit, digits = ("°", 1) if error else ("", 0 if abs(x.mean()) > 100 else 1)
         form = f".{digits}f"
         settings = f"{row.library} {row.algo}, " + ("preset" if row.preset == "auto" else "defaults")
+        settings += "".join(f", {name} {value:g}" for name, value in row.options.items() if name in TRACES)
         if row.library == "sb3" and row.preset == "auto":
             settings = "sb3 ppo, our preset's γ and λ"
         what = row.env.split("/")[-1] + (", median error" if error else ", return")

@@ -18,7 +18,7 @@ from covary.typed import from_json, shown
 MOST_LAYERS = 256
 MOST_ACTIONS = 4096  # dimensions of a Box: a head keeps a table of their pairs, 134 MB for so many
 KINDS: dict[str, type] = {"algo": str, "steps": int, "seed": int, "custom_torso": bool, "learner": dict}
-NEVER_NEGATIVE = ("adam.second", "adam.steps", "normalizer.count", "normalizer.m2", "normalizer.inv_std")
+NEVER_NEGATIVE = ("adam.second", "adam.steps", "obgd.steps", "normalizer.count", "normalizer.m2", "normalizer.inv_std")
 
 Arrays = Mapping[str, NDArray[Any]]
 

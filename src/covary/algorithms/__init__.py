@@ -8,7 +8,7 @@ from typing import Any
 
 from covary.errors import UsageError
 
-NAMES = ("actor_critic", "ppo", "sac")
+NAMES = ("actor_critic", "ppo", "sac", "stream_ac")
 
 
 def find(name: str) -> Any:

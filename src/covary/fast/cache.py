@@ -22,6 +22,7 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 SHARES = {
     "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
     "actor_critic": (("dense", "steps", "descent"), ("densities", "stepwise", "online")),
+    "stream_ac": (("dense", "steps", "descent"), ("densities", "stepwise", "streaming")),
     "sac": (("descent", "diagonal"),),
 }
 """Which rooms an algorithm needs, in two shares that take about as long as each other."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covary.fast.steps import act
-from covary.fast.tables import Unknown, numpy_of, read
+from covary.fast.tables import Unknown, check_entropy, numpy_of, read
 from covary.nets import RunningNorm
+from covary.optim import ObGD
 
 Floats = NDArray[np.float32]
 
@@ -25,7 +26,7 @@ class FastPath:
     """Acts and learns for a learner, whose modules stay what they are.
 
     Args:
-        learner: of `ppo` or `actor_critic`, its networks on the CPU in float32.
+        learner: of `ppo`, `actor_critic` or `stream_ac`, its networks on the CPU in float32.
 
     Raises:
         Unknown: something that the kernels do not do.
@@ -33,32 +34,38 @@ class FastPath:
 
     def __init__(self, learner: Any) -> None:
         config, optimizer, policy = learner.config, learner.optimizer, learner.policy
-        tables = read(policy, learner.critic, optimizer, entropy=config.entropy_coef > 0)
+        streams, traces = isinstance(optimizer, ObGD), getattr(learner, "traces", None)
+        if streams and config.entropy_coef:
+            check_entropy(policy.head)
+        elif traces is not None and config.entropy_coef:
+            raise Unknown("an entropy bonus beside eligibility traces")
+        tables = read(policy, learner.critic, optimizer, entropy=config.entropy_coef > 0 and not streams)
         if not learner.online and (tables.layers[:, 2] * tables.layers[:, 3]).max() > LARGEST:
             raise Unknown("layers so large that PyTorch's products are faster")
         vector = numpy_of(optimizer.vector)
         self.learner, self.optimizer = learner, optimizer
         self.policy = (vector, tables.layers, tables.plan, tables.dims, tables.box, tables.given)
         self.minibatch = min(getattr(config, "minibatch", config.n_envs), learner.horizon * config.n_envs)
-        traces = getattr(learner, "traces", None)
-        if traces is not None and config.entropy_coef:
-            raise Unknown("an entropy bonus beside eligibility traces")
         columns = max(self.minibatch, config.n_envs) if traces is None else 1  # a trace is one environment's
         self.work = np.zeros((tables.rows, columns), np.float32)
         self.slope = np.zeros_like(self.work)
         self.width, self.choices = max(len(tables.dims), 1), not len(tables.dims)
         self.density = (np.zeros((7, self.width)), np.zeros((self.width + 2, self.width)))
         self.direction = np.zeros(tables.slopes)
-        moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
-        sizes, rates = np.array(optimizer.segments, np.int64), np.array(optimizer.rates)
-        optimizer.settings[0] = config.max_grad_norm
-        self.gradient = np.zeros_like(vector)  # what the kernels made last
-        self.adam: tuple[Any, ...] = (self.gradient, *moments, sizes, rates, optimizer.settings)
+        self.gradient, sizes = np.zeros_like(vector), np.array(optimizer.segments, np.int64)  # made last
+        if streams:
+            self.descent: tuple[Any, ...] = (self.gradient, sizes, optimizer.settings)
+        else:
+            moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
+            optimizer.settings[0] = config.max_grad_norm
+            self.descent = (self.gradient, *moments, sizes, np.array(optimizer.rates), optimizer.settings)
         self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
         if learner.online:  # what is not needed is not compiled
             from covary.fast.stepwise import REFUSED
 
-            if traces is None:
+            if streams:
+                from covary.fast.streaming import learn
+            elif traces is None:
                 from covary.fast.online import learn
             else:
                 from covary.fast.traces import learn
@@ -71,7 +78,7 @@ class FastPath:
             self.beside = ThreadPoolExecutor(1) if _cores() > 1 else None
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, config.entropy_coef, scaled])
-        ours = (*self.policy, *self.adam, optimizer.taken)
+        ours = (*self.policy, *self.descent, optimizer.taken)
         self.before = (*ours, *self.normalizer, self.clip)  # the arguments of `learn`, but those of a step
         self.after: tuple[Any, ...] = (scale.running, scale.carry, options)
         self.after += (self.work, self.slope, *self.density, self.direction)
@@ -129,11 +136,11 @@ class FastPath:
         )
         shape = (float(taken[0]), order.numpy(), self.minibatch)
         mine, its = np.zeros(3), np.zeros(3)
-        critic: tuple[Any, ...] = (*self.policy[:3], *self.adam, *shape, x, target)
+        critic: tuple[Any, ...] = (*self.policy[:3], *self.descent, *shape, x, target)
         critic += (self.other_work, self.other_slope, its)
         pending = self.beside.submit(self._value_epoch, *critic) if self.beside is not None else None
         self._policy_epoch(
-            *(*self.policy, *self.adam, *shape, x, latent, log_prob, advantage, c.clip, c.entropy_coef),
+            *(*self.policy, *self.descent, *shape, x, latent, log_prob, advantage, c.clip, c.entropy_coef),
             *(self.work, self.slope, mine, *self.density, self.direction),
         )
         if pending is None:

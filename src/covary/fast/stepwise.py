@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from numba import float64, int64, void
+from numba import float32, float64, int64, void
 
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, part
 from covary.fast.dense import backward, forward
@@ -140,9 +140,20 @@ def judge(
 
 @part(void(Vector, Rows, Indices, Matrix, Matrix, Vector, Vector))
 def remember(parameters, layers, plan, work, slope, gradient, trace):
-    """trace += grad (log pi + V), from the slopes of the policy's outputs; `gradient` holds those of what is learned and
-    no network puts out."""
+    """trace += grad (log pi + V), from the slopes of the policy's outputs; `gradient` holds those of what is learned
+    and no network puts out."""
     slope[plan[VALUE], 0] = 1.0
     backward(parameters, layers, 0, len(layers), work, slope, gradient, 1)
     for j in range(len(trace)):
         trace[j] += gradient[j]
+
+
+@part(void(Vector, Indices, Numbers, float64))
+def fade(trace, segments, lams, weight):
+    """trace <- weight lambda trace, each segment by its own lambda."""
+    begin = 0
+    for k in range(len(segments)):
+        keep = float32(weight * lams[k])
+        for j in range(begin, begin + segments[k]):
+            trace[j] *= keep
+        begin += segments[k]

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from numba import float32, float64, int64, void
+from numba import float32, float64, int64
 
-from covary.fast.compiled import Indices, Matrix, Numbers, Vector, kernel, part
+from covary.fast.compiled import Matrix, Numbers, kernel
 from covary.fast.descent import ADAM, move, norm_of
 from covary.fast.steps import POLICY, reach, weigh
 from covary.fast.stepwise import (
@@ -21,6 +21,7 @@ from covary.fast.stepwise import (
     SCALE_REWARDS,
     STEP,
     VALID,
+    fade,
     judge,
     look,
     observe,
@@ -28,17 +29,6 @@ from covary.fast.stepwise import (
     scale_rewards,
 )
 from covary.optim import LOOK_EVERY
-
-
-@part(void(Vector, Indices, Numbers, float64))
-def fade(trace, segments, lams, weight):
-    """trace <- weight lambda trace, each segment by its own lambda."""
-    begin = 0
-    for k in range(len(segments)):
-        keep = float32(weight * lams[k])
-        for j in range(begin, begin + segments[k]):
-            trace[j] *= keep
-        begin += segments[k]
 
 
 @kernel(
