@@ -136,6 +136,8 @@ def test_every_option_reaches_the_run(shell):
         "covariance_matrix": None,
         "hidden": [16, 8],
         "activation": "relu",
+        "layer_norm": False,
+        "init": "orthogonal",
         "normalize_obs": True,
     }
     assert c["critic"] == {"hidden": [8], "activation": "elu"}
