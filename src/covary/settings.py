@@ -21,7 +21,7 @@ class RunOptions:
     """What holds for any algorithm."""
 
     algo: str = "ppo"
-    """ppo or actor_critic"""
+    """ppo, actor_critic, stream_ac or sac"""
     steps: int = 100_000
     """transitions over all environments, rounded up to one step of all"""
     seed: int = 0
