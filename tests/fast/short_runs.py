@@ -14,6 +14,7 @@ import covary
 SMALL = {
     "ppo": {"n_envs": 3, "horizon": 20, "minibatch": 16, "epochs": 2, "steps": 180},
     "actor_critic": {"n_envs": 3, "steps": 180},
+    "stream_ac": {"steps": 180},
 }
 ALGORITHMS = pytest.mark.parametrize("algo", SMALL)
 ENVIRONMENTS = pytest.mark.parametrize("env", [Plane, Choice])
