@@ -70,8 +70,11 @@ def test_a_nan_in_an_update_is_told_as_on_the_general_path(network, env, algo, h
 
 @ALGORITHMS
 def test_a_learning_rate_that_is_far_too_high_is_told_as_on_the_general_path(algo, here):
-    rates = {"ppo": {"learning_rate": 1e30}, "trpo": {"critic_lr": 1e30}}
-    rates = rates.get(algo, {"actor_lr": 1e30, "critic_lr": 1e30})
+    rates = {
+        "ppo": {"learning_rate": 1e30},
+        "trpo": {"critic_lr": 1e30},
+        "stream_ac": {"alpha": 1e30, "actor_kappa": 1e-30, "critic_kappa": 1e-30},
+    }.get(algo, {"actor_lr": 1e30, "critic_lr": 1e30})
     told = []
     for fast in (True, False):
         with pytest.raises(UsageError) as caught:
