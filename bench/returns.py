@@ -33,6 +33,7 @@ FOLDER = Path(__file__).parent / "results"
 RESULTS, GENERAL = FOLDER / "returns.jsonl", FOLDER / "returns_general.jsonl"
 HELIOSTAT = "covary/Heliostat-v0"
 EVALUATION = 100  # seed of the evaluation episodes, another than settings were tried on
+TRACES = {"actor_lam": 0.8, "critic_lam": 0.8}
 GEOMETRY = {"covariance": "full", "periodic": (0,)}
 
 
@@ -62,6 +63,10 @@ ROWS = [
     Row("heliostat actor_critic defaults", HELIOSTAT, 200_000, "actor_critic", "none", GEOMETRY),
     Row("cartpole ppo defaults", "CartPole-v1", 100_000, "ppo", reach=">= 490"),
     Row("cartpole actor_critic defaults", "CartPole-v1", 200_000, "actor_critic", reach=">= 450"),
+    Row("cartpole actor_critic traces", "CartPole-v1", 100_000, "actor_critic", "none", TRACES, reach=">= 475"),
+    Row("cartpole stream_ac defaults", "CartPole-v1", 200_000, "stream_ac", reach=">= 475"),
+    Row("pendulum stream_ac defaults", "Pendulum-v1", 300_000, "stream_ac"),
+    Row("lunarlander stream_ac defaults", "LunarLanderContinuous-v3", 1_000_000, "stream_ac"),
     Row("pendulum ppo preset", "Pendulum-v1", 100_000, "ppo", "auto", reach=">= -175"),
     Row("pendulum ppo defaults", "Pendulum-v1", 100_000, "ppo"),
     Row("cartpole a2c defaults", "CartPole-v1", 200_000, "a2c", reach=">= 475"),
@@ -83,7 +88,8 @@ def command(row: Row, seed: int, fast: bool) -> str:
     words = ["covary", "train", row.env, "--algo", row.algo, "--steps", str(row.steps), "--seed", str(seed)]
     words += ["--preset", row.preset]
     for name, value in row.options.items():
-        words += [f"--policy.{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+        option = f"--{name.replace('_', '-')}" if name in TRACES else f"--policy.{name}"
+        words += [option, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return shlex.join(words + ["--no-fast"] * (not fast))
 
 
@@ -217,6 +223,7 @@ def table(records: list[dict[str, Any]]) -> str:
         unit, digits = ("°", 1) if error else ("", 0 if abs(x.mean()) > 100 else 1)
         form = f".{digits}f"
         settings = f"{row.library} {row.algo}, " + ("preset" if row.preset == "auto" else "defaults")
+        settings += "".join(f", {name} {value:g}" for name, value in row.options.items() if name in TRACES)
         if row.library == "sb3" and row.preset == "auto":
             settings = "sb3 ppo, our preset's γ and λ"
         what = row.env.split("/")[-1] + (", median error" if error else ", return")

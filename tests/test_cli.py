@@ -137,9 +137,11 @@ def test_every_option_reaches_the_run(shell):
         "covariance_matrix": None,
         "hidden": [16, 8],
         "activation": "relu",
+        "layer_norm": False,
+        "init": "orthogonal",
         "normalize_obs": True,
     }
-    assert c["critic"] == {"hidden": [8], "activation": "elu"}
+    assert c["critic"] == {"hidden": [8], "activation": "elu", "layer_norm": False, "init": "orthogonal"}
     wanted = {"gamma": 0.5, "n_envs": 3, "horizon": 5, "anneal": False, "target_kl": 0.1}
     assert wanted.items() <= c["config"].items()
     assert (c["seed"], c["save_every"], c["eval_every"], c["eval_episodes"]) == (4, 15, 30, 2)
@@ -311,9 +313,14 @@ def test_help_and_version(shell):
     out = shell("train", "--help")[1]
     assert "--policy.covariance" in out
     assert "--horizon" in out
-    assert "--actor-lr" in shell("train", "CartPole-v1", "--algo", "actor_critic", "--help")[1]
-    assert "--horizon" in shell("train", "CartPole-v1", "--algo", "a2c", "--help")[1]
-    assert "--cg-iterations" in shell("train", "CartPole-v1", "--algo", "trpo", "--help")[1]
+    for algo, option in (
+        ("a2c", "--horizon"),
+        ("actor_critic", "--actor-lr"),
+        ("actor_critic", "--actor-lam"),
+        ("stream_ac", "--critic-kappa"),
+        ("trpo", "--cg-iterations"),
+    ):
+        assert option in shell("train", "CartPole-v1", "--algo", algo, "--help")[1]
 
 
 # ------------------------------------------------------------------------------------------------- bad input

@@ -29,6 +29,8 @@ SHORT = {"algo": "a2c", "steps": 20_000, "save_every": 1000}
 NATURAL = {"algo": "trpo", "n_envs": 4, "horizon": 128, "critic_epochs": 3, "steps": 6000, "save_every": 1000}
 ONLINE = {"algo": "actor_critic", "steps": 6000, "save_every": 700}
 FULL = {"policy": {"covariance": "full", "state_dependent": True}}
+TRACED = ONLINE | {"actor_lam": 0.9, "critic_lam": 0.7}
+STREAM = {"algo": "stream_ac", "steps": 4000, "save_every": 500}
 GENERAL, ASYNC, SYNC = {"fast": False}, {"vectorization": "async"}, {"vectorization": "sync"}
 EVALUATED = {"eval_every": 2000, "eval_episodes": 3}
 HELIOSTAT = "covary.envs:covary/Heliostat-v0"
@@ -44,6 +46,10 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "actor_critic": ("Pendulum-v1", ONLINE),
     "actor_critic, 4 environments, processes": ("CartPole-v1", ONLINE | ASYNC | {"n_envs": 4, "steps": 12000}),
     "actor_critic, general path, evaluated": ("Pendulum-v1", ONLINE | GENERAL | EVALUATED | {"steps": 2100}),
+    "actor_critic, traces": ("Pendulum-v1", TRACED),
+    "actor_critic, traces, 4 environments, processes": ("CartPole-v1", TRACED | ASYNC | {"n_envs": 4, "steps": 12000}),
+    "stream_ac": ("CartPole-v1", STREAM),
+    "stream_ac, general path, evaluated": ("Pendulum-v1", STREAM | GENERAL | EVALUATED | {"steps": 2100}),
     "actor_critic, full covariance": (HELIOSTAT, ONLINE | FULL | EVALUATED),
 }
 PAST = {"algo": "sac", "batch": 32, "learning_starts": 200, "replay_size": 700, "steps": 1500, "save_every": 250}

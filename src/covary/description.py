@@ -19,7 +19,7 @@ MOST_LAYERS = 256
 MOST_CELLS = 2**24  # of the table of several choices, as many a dimension as the largest has: 134 MB
 MOST_ACTIONS = 4096  # dimensions of a Box: a head keeps a table of their pairs, 134 MB for so many
 KINDS: dict[str, type] = {"algo": str, "steps": int, "seed": int, "custom_torso": bool, "learner": dict}
-NEVER_NEGATIVE = ("adam.second", "adam.steps", "normalizer.count", "normalizer.m2", "normalizer.inv_std")
+NEVER_NEGATIVE = ("adam.second", "adam.steps", "obgd.steps", "normalizer.count", "normalizer.m2", "normalizer.inv_std")
 
 Arrays = Mapping[str, NDArray[Any]]
 

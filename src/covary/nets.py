@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
+Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
+Init = Literal["orthogonal", "sparse"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
@@ -59,17 +61,41 @@ def orthogonal(rows: int, columns: int) -> Tensor:
     return torch.from_numpy(tall if rows >= columns else tall.T).float()
 
 
+SPARSITY = 0.9
+"""Share of a row's weights that are 0 where a network starts sparse."""
+
+
+@torch.no_grad()
+def make_sparse(network: nn.Module) -> None:
+    """Draws the weights of every linear layer anew: of each row 90 % are 0 and the others uniform within
+    1 / sqrt(inputs) (Elsayed 2024, sec. 3.1; LeCun 1998). One at least is kept, so that no unit is blind. Biases stay
+    as they are."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            rows, inputs = layer.weight.shape
+            kept = max(inputs - int(SPARSITY * inputs), 1)
+            places = torch.rand(rows, inputs).argsort(1)[:, :kept]
+            bound = inputs**-0.5
+            values = torch.empty(rows, kept).uniform_(-bound, bound)
+            layer.weight.zero_().scatter_(1, places, values)
+
+
 def gain_of(activation: Activation) -> float:
     """Of the layers before it, so that what they give keeps its size."""
-    return {"tanh": 5 / 3, "relu": 2**0.5}.get(activation, 1.0)
+    return {"tanh": 5 / 3, "relu": 2**0.5, "leaky_relu": 2**0.5}.get(activation, 1.0)
 
 
-def mlp(inputs: int, hidden: Sequence[int], activation: Activation = "tanh") -> nn.Sequential:
-    """(..., inputs) -> (..., hidden[-1]), every layer followed by the activation; the identity where hidden is ()."""
+def mlp(inputs: int, hidden: Sequence[int], activation: Activation = "tanh", layer_norm: bool = False) -> nn.Sequential:
+    """(..., inputs) -> (..., hidden[-1]), every layer followed by the activation; the identity where hidden is ().
+
+    Args:
+        layer_norm: whether what a layer gives is standardised before the activation, by nothing that is learned.
+    """
     gain = gain_of(activation)
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [linear(inputs, width, gain), _ACTIVATIONS[activation]()]
+        norm = [nn.LayerNorm(width, elementwise_affine=False)] if layer_norm else []
+        layers += [linear(inputs, width, gain), *norm, _ACTIVATIONS[activation]()]
         inputs = width
     return nn.Sequential(*layers)
 
@@ -132,12 +158,13 @@ class QValues(nn.Module):
         hidden: Sequence[int],
         activation: Activation,
         torso: nn.Module | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.observation = observation
         features = observation if torso is None else width_of(torso, observation)
         self.torsos = nn.ModuleList() if torso is None else nn.ModuleList(copy.deepcopy(torso) for _ in range(number))
-        bodies = [mlp(features + coordinates, hidden, activation) for _ in range(number)]
+        bodies = [mlp(features + coordinates, hidden, activation, layer_norm) for _ in range(number)]
         last = hidden[-1] if hidden else features + coordinates
         self.values = nn.ModuleList(nn.Sequential(*body, linear(last, 1, 1.0)) for body in bodies)
 

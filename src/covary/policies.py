@@ -20,7 +20,7 @@ from covary.distributions import Beta, BoxNormal, Categorical, Choices, Geometry
 from covary.errors import UsageError
 from covary.heads import CategoricalHead, GaussianHead, PolicyConfig, each_of
 from covary.more_heads import BetaHead, ChoicesHead, Head, ProductHead
-from covary.nets import RunningNorm, mlp, width_of
+from covary.nets import RunningNorm, make_sparse, mlp, width_of
 
 Density: TypeAlias = BoxNormal | Categorical | Beta | Choices | Product
 
@@ -86,6 +86,7 @@ def make_policy(
     *,
     torso: nn.Module | None = None,
     one_hot: bool = False,
+    usual: PolicyConfig | None = None,
 ) -> Policy:
     """A policy for `observations` numbers in and a Gymnasium Box, Discrete, MultiDiscrete or MultiBinary action space
     out.
@@ -93,29 +94,32 @@ def make_policy(
     Args:
         torso: any module (B, O) -> (B, F) in place of the multilayer perceptron that `config` describes.
         one_hot: whether observations are one-hot, which are not normalised.
+        usual: what nobody asked for: settings of a Box that are these are no mistake where there are choices.
 
     Raises:
         UsageError: bounds, periodic or a covariance that do not fit the action space, a torso of the wrong shape.
     """
     config = config or PolicyConfig()
-    body = torso if torso is not None else mlp(observations, config.hidden, config.activation)
+    body = torso if torso is not None else mlp(observations, config.hidden, config.activation, config.layer_norm)
     try:
         features = width_of(body, observations)
-        head = _make_head(features, action_space, config)
+        head = _make_head(features, action_space, config, usual or PolicyConfig())
     except UsageError:
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if config.init == "sparse":
+        for network in (head,) if torso is not None else (body, head):
+            make_sparse(network)
     normalizer = RunningNorm(observations) if config.normalize_obs and not one_hot else nn.Identity()
     return Policy(normalizer, body, head)
 
 
-def _make_head(features: int, action_space: Any, config: PolicyConfig) -> Head:
+def _make_head(features: int, action_space: Any, config: PolicyConfig, usual: PolicyConfig) -> Head:
     kind = type(action_space).__name__
     if kind in ("Discrete", "MultiDiscrete", "MultiBinary"):
-        usual = PolicyConfig()
         for name in ("covariance", "rank", "bounds", "periodic", "init_std", "covariance_matrix", "state_dependent"):
-            if (value := getattr(config, name)) != getattr(usual, name):
+            if (value := getattr(config, name)) not in (getattr(PolicyConfig(), name), getattr(usual, name)):
                 raise UsageError(
                     f"policy.{name} is of a Box of actions; choices have no such thing.",
                     given=f"{value} for {action_space}",

@@ -70,8 +70,9 @@ def put_back(
         report.load_state(arrays, kept["report"])
         if agent.learner.memory is not None:
             agent.learner.memory.load_state(arrays, resumed.fresh)
-        if (scale := getattr(agent.learner, "reward_scale", None)) is not None:
-            scale.start_anew(resumed.fresh)
+        for name in ("reward_scale", "traces"):
+            if (remembered := getattr(agent.learner, name, None)) is not None:
+                remembered.start_anew(resumed.fresh)
         _set_generators(arrays, kept["generators"])
     except UsageError:
         raise

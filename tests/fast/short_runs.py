@@ -16,6 +16,7 @@ SMALL = {
     "a2c": {"n_envs": 3, "horizon": 5, "steps": 180},
     "trpo": {"n_envs": 3, "horizon": 20, "minibatch": 16, "critic_epochs": 2, "steps": 180},
     "actor_critic": {"n_envs": 3, "steps": 180},
+    "stream_ac": {"steps": 180},
 }
 ALGORITHMS = pytest.mark.parametrize("algo", SMALL)
 ENVIRONMENTS = pytest.mark.parametrize("env", [Plane, Choice])

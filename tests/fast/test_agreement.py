@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
-from twins import FULL, POLICIES, agent_of, bits, both, box, rollout_of, run_both
+from twins import (
+    FULL,
+    POLICIES,
+    agent_of,
+    bits,
+    both,
+    box,
+    rollout_of,
+    run_both,
+)
 
 import covary
 from covary.fast import attach
@@ -20,6 +29,33 @@ LOSSES = pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("a2c", 4), ("actor
 @pytest.mark.parametrize("case", POLICIES)
 def test_ten_updates_agree_with_autograd(case, algo, n):
     run_both(algo, n, *both(algo, *POLICIES[case], n=n))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("case", POLICIES)
+def test_ten_updates_with_traces_agree_with_autograd(case, n):
+    general, ours, path = both("actor_critic", *POLICIES[case], n=n, actor_lam=0.9, critic_lam=0.6)
+    run_both("actor_critic", n, general, ours, path)
+    assert n == 1 or general.learner.traces.vectors.abs().sum() > 0, "the last step cut all of them"
+
+
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.3])
+@pytest.mark.parametrize("case", POLICIES)
+def test_ten_updates_of_stream_ac_agree_with_autograd(case, entropy_coef):
+    policy = POLICIES[case][1]
+    correlated = policy.get("covariance") == "full" or case == "fixed matrix" or "clip" in case
+    if entropy_coef and (correlated or "periodic" in policy):
+        with pytest.raises(Unknown, match="entropy bonus of correlated"):
+            both("stream_ac", *POLICIES[case], n=1, entropy_coef=entropy_coef)
+    else:
+        run_both("stream_ac", 1, *both("stream_ac", *POLICIES[case], n=1, entropy_coef=entropy_coef))
+
+
+@pytest.mark.parametrize("init_std", [0.02, 0.25, 0.45])
+def test_the_slope_of_a_squashed_entropy_is_that_of_autograd(init_std):
+    """Where one rule is enough for the kernel, the general path has two."""
+    policy = {"state_dependent": True, "init_std": init_std}
+    run_both("stream_ac", 1, *both("stream_ac", box(2), policy, n=1, entropy_coef=10.0))
 
 
 SETTINGS = {

@@ -98,10 +98,10 @@ def test_a_kept_kernel_that_was_cut_short_is_made_again(file, tmp_path, monkeypa
 
 
 def test_what_is_kept_is_not_compiled_again(monkeypatch):
-    """The rooms of both algorithms are loaded in this process."""
+    """The rooms of every algorithm are loaded in this process."""
     monkeypatch.setattr(cache, "_children", [])
     monkeypatch.setattr(cache.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
     for algo in SMALL:
-        both(algo, box(2))
+        both(algo, box(2), n=SMALL[algo].get("n_envs", 1))
         cache.compile_ahead(algo)
     assert not cache._children

@@ -17,8 +17,8 @@ from twins import POLICIES, agent_of, assert_close, both, box, rollout_of
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel
 from covary.fast.dense import activate, backward, forward
 from covary.fast.densities import centre_of, score, spread_of
-from covary.fast.online import log_jacobian
 from covary.fast.path import FastPath
+from covary.fast.stepwise import log_jacobian
 from covary.fast.tables import ACTIVATIONS
 
 

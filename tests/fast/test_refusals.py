@@ -54,13 +54,20 @@ def frozen(name):
     return torso
 
 
+def norm(**options):
+    return nn.LayerNorm(OBS, elementwise_affine=False, **options)
+
+
 TORSOS = {  # and why they are refused
-    "layer norm": (lambda: layers(nn.LayerNorm(OBS), nn.Tanh()), "LayerNorm"),
+    "layer norm that learns": (lambda: layers(nn.LayerNorm(OBS), nn.Tanh()), "LayerNorm that is learned"),
+    "layer norm of another epsilon": (lambda: layers(norm(eps=1e-3), nn.Tanh()), "epsilon"),
+    "layer norm after an activation": (lambda: layers(nn.Tanh(), norm()), "LayerNorm that follows no"),
+    "layer norm first": (lambda: nn.Sequential(norm(), nn.Linear(OBS, OBS)), "LayerNorm that follows no"),
     "dropout": (lambda: layers(nn.Tanh(), nn.Dropout(0.5)), "Dropout"),
     "batch norm": (lambda: layers(nn.BatchNorm1d(OBS), nn.Tanh()), "BatchNorm1d"),
     "silu": (lambda: layers(nn.SiLU()), "SiLU"),
     "gelu": (lambda: layers(nn.GELU()), "GELU"),
-    "leaky": (lambda: layers(nn.LeakyReLU()), "LeakyReLU"),
+    "another leak": (lambda: layers(nn.LeakyReLU(0.2)), "leaky ReLU"),
     "prelu": (lambda: layers(nn.PReLU()), "PReLU"),
     "another elu": (lambda: layers(nn.ELU(alpha=0.5)), "alpha"),
     "two activations": (lambda: layers(nn.Tanh(), nn.Identity(), nn.ReLU()), "follows no linear layer"),

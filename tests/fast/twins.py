@@ -71,6 +71,9 @@ POLICIES = {
     "elu": (box(2), {"activation": "elu", "hidden": (7, 5, 9)}),
     "one unit": (box(2), {"activation": "elu", "hidden": (1,)}),
     "no hidden layer": (box(2), FULL | STATE | {"hidden": ()}),
+    "leaky": (box(2), {"activation": "leaky_relu", "hidden": (7, 5, 9)}),
+    "layer norm": (box(2), STATE | {"activation": "leaky_relu", "layer_norm": True, "hidden": (12, 7)}),
+    "layer norm tanh": (Discrete(3), {"activation": "tanh", "layer_norm": True, "hidden": (9,)}),
     "own torso": (box(2), FULL | {"torso": own_torso}),
     "own torso choices": (Discrete(3), {"torso": own_torso}),
 }
@@ -85,10 +88,12 @@ def agent_of(algo, space, policy=None, *, n=4, **options):
         "actor_critic": {"actor_lr": 1e-3, "critic_lr": 2e-3},
         "a2c": {"horizon": 7, "actor_lr": 1e-3, "critic_lr": 2e-3},
         "trpo": {"minibatch": 50, "horizon": 32, "critic_epochs": 1},
+        "stream_ac": {},
     }
     usual = others.get(algo, usual)
     config = algorithms.find(algo).Config(n_envs=n, **usual | options)
-    critic = CriticConfig(hidden=policy["hidden"], activation=policy.get("activation", "tanh"))
+    norm = policy.get("layer_norm", False)
+    critic = CriticConfig(hidden=policy["hidden"], activation=policy.get("activation", "tanh"), layer_norm=norm)
     torch.manual_seed(2)
     spaces = Box(-np.inf, np.inf, (OBS,)), space
     agent = Agent(algo, *spaces, config=config, policy=PolicyConfig(**policy), critic=critic, torso=torso(), seed=3)
@@ -167,8 +172,11 @@ def run_both(algo, n, general, ours, path):
     for network in (general.policy, general.learner.critic):
         for name, parameter in network.named_parameters():
             part = slice(begin, begin := begin + parameter.numel())
-            assert_close(mine.first[part], theirs.first[part], most, f"first moment of {name}")
-            assert_close(mine.second[part], theirs.second[part], most, f"second moment of {name}")
+            for kind in ("first", "second") if hasattr(mine, "first") else ():
+                assert_close(getattr(mine, kind)[part], getattr(theirs, kind)[part], most, f"{kind} moment of {name}")
+            if mine.traces is not None:
+                traces = [each.traces.vectors[:, part] for each in (mine, theirs)]
+                assert_close(*traces, most, f"trace of {name}")
             moved = [(each.vector - start)[part] for each in (mine, theirs)]
             assert_close(*moved, most, name)
     for name, pairs in logged.items():

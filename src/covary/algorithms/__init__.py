@@ -9,7 +9,7 @@ from typing import Any
 
 from covary.errors import UsageError
 
-NAMES = ("a2c", "actor_critic", "ddpg", "mpo", "ppo", "sac", "td3", "trpo")
+NAMES = ("a2c", "actor_critic", "ddpg", "mpo", "ppo", "sac", "stream_ac", "td3", "trpo")
 
 
 def find(name: str) -> Any:

@@ -21,11 +21,12 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 
 SHARES = {
     "a2c": (("dense", "steps", "descent", "batches"), ("densities", "rollouts")),
-    "actor_critic": (("dense", "steps", "descent"), ("densities", "online")),
+    "actor_critic": (("dense", "steps", "descent"), ("densities", "stepwise", "online")),
     "ddpg": (("descent", "diagonal"),),
     "mpo": (("descent", "diagonal"),),
     "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
     "sac": (("descent", "diagonal"),),
+    "stream_ac": (("dense", "steps", "descent"), ("densities", "stepwise", "streaming")),
     "td3": (("descent", "diagonal"),),
     "trpo": (("dense", "steps", "descent"), ("densities", "rollouts")),
 }

@@ -6,6 +6,7 @@ this size, without the cost of calling one.
 
 Networks are a table with a row for each layer: where its weight (outputs, inputs) and its bias (-1 for none) begin in
 the vector of all parameters, its inputs, its outputs, its activation, and the rows of `work` that it reads and fills.
+A row without a weight (-1) standardises what it reads, column by column, as torch's LayerNorm does that learns nothing.
 `work` holds the inputs of all networks and then what each layer gives, `slope` the loss's derivatives by them.
 """
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import math
 
-from numba import float32, int64, void
+from numba import float32, float64, int64, void
 
 from covary.fast.compiled import Matrix, Rows, Vector, part
 
 WEIGHT, BIAS, INPUTS, OUTPUTS, ACTIVATION, READS, FILLS = range(7)
-IDENTITY, TANH, RELU, ELU = range(4)
+IDENTITY, TANH, RELU, ELU, LEAKY = range(5)
+LEAK = float32(0.01)  # slope of a leaky ReLU below 0
+NORM_EPS = 1e-5  # what LayerNorm adds to a variance
 
 # tanh(x) = x P(x^2) / Q(x^2), relative error 2e-8 (3.2e-7 in float32) up to 9.1, where float32 rounds to 1: a rational
 # least-squares fit with weights adapted until its errors were level (Lawson 1961).
@@ -104,9 +107,56 @@ def activate(activation, y, n):
         elif activation == RELU:
             for b in range(n):
                 y[o, b] = _ZERO if y[o, b] < _ZERO else y[o, b]
+        elif activation == LEAKY:
+            for b in range(n):
+                y[o, b] = LEAK * y[o, b] if y[o, b] < _ZERO else y[o, b]
         else:
             for b in range(n):
                 y[o, b] = float32(math.expm1(y[o, b])) if y[o, b] < _ZERO else y[o, b]
+
+
+@part(float64(Matrix, int64))
+def mean_of(x, b):
+    """Of column b."""
+    total = 0.0
+    for i in range(len(x)):
+        total += float64(x[i, b])
+    return total / len(x)
+
+
+@part(float64(Matrix, int64, float64))
+def inverse_std(x, b, mean):
+    """Of column b, as LayerNorm takes it."""
+    total = 0.0
+    for i in range(len(x)):
+        total += (float64(x[i, b]) - mean) ** 2
+    return 1.0 / math.sqrt(total / len(x) + NORM_EPS)
+
+
+@part(void(Matrix, Matrix, int64))
+def standardise(x, y, n):
+    """y = (x - mean) / std, over n columns."""
+    for b in range(n):
+        mean = mean_of(x, b)
+        scale = inverse_std(x, b, mean)
+        for i in range(len(x)):
+            y[i, b] = float32((float64(x[i, b]) - mean) * scale)
+
+
+@part(void(Matrix, Matrix, Matrix, int64))
+def standardise_back(x, dy, dx, n):
+    """The slope by x from that by y: dx = (dy - mean dy - y mean (y dy)) / std."""
+    for b in range(n):
+        mean = mean_of(x, b)
+        scale = inverse_std(x, b, mean)
+        plain, along = 0.0, 0.0
+        for i in range(len(x)):
+            plain += float64(dy[i, b])
+            along += float64(dy[i, b]) * (float64(x[i, b]) - mean) * scale
+        plain, along = plain / len(x), along / len(x)
+        for i in range(len(x)):
+            y = (float64(x[i, b]) - mean) * scale
+            dx[i, b] = float32((float64(dy[i, b]) - plain - y * along) * scale)
 
 
 @part(void(Vector, Rows, int64, int64, Matrix, int64))
@@ -117,11 +167,13 @@ def forward(parameters, layers, begin, end, work, n):
         outputs, activation = layers[layer, OUTPUTS], layers[layer, ACTIVATION]
         x = work[layers[layer, READS] : layers[layer, READS] + inputs]
         y = work[layers[layer, FILLS] : layers[layer, FILLS] + outputs]
-        for o in range(outputs):
+        for o in range(outputs if weight >= 0 else 0):
             start = parameters[bias + o] if bias >= 0 else _ZERO
             for b in range(n):
                 y[o, b] = start
-        if work.shape[1] == 1:  # one sample: the weight's own rows are what is summed along
+        if weight < 0:
+            standardise(x, y, n)
+        elif work.shape[1] == 1:  # one sample: the weight's own rows are what is summed along
             only = x.reshape(inputs)
             for o in range(outputs):
                 row = parameters[weight + o * inputs : weight + (o + 1) * inputs]
@@ -141,7 +193,7 @@ def backward(parameters, layers, begin, end, work, slope, gradient, n):
     gradient, laid out as the parameters.
 
     The slope of what a layer reads is made as well, unless it reads the inputs, row 0. Activations give their slope
-    from what they gave: 1 - y^2, y > 0, min(y, 0) + 1.
+    from what they gave: 1 - y^2, y > 0, min(y, 0) + 1, the leak where y < 0.
     """
     for layer in range(end - 1, begin - 1, -1):
         weight, bias, inputs = layers[layer, WEIGHT], layers[layer, BIAS], layers[layer, INPUTS]
@@ -159,11 +211,17 @@ def backward(parameters, layers, begin, end, work, slope, gradient, n):
             elif activation == ELU:
                 for b in range(n):
                     dy[o, b] *= _ONE if y[o, b] > _ZERO else y[o, b] + _ONE
+            elif activation == LEAKY:
+                for b in range(n):
+                    dy[o, b] *= _ONE if y[o, b] > _ZERO else LEAK
             total = _ZERO
             for b in range(n):
                 total += dy[o, b]
             if bias >= 0:
                 gradient[bias + o] = total
+        if weight < 0:
+            standardise_back(x, dy, dx, n)
+            continue
         if reads > 0:
             for i in range(inputs):
                 for b in range(n):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from numba import float64, int64
 
-from numba import float64, int64, void
-
-from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
+from covary.fast.compiled import Numbers, kernel
 from covary.fast.dense import backward, forward
-from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
+from covary.fast.densities import DEPTH, TOP, VALUE, score
 from covary.fast.descent import ADAM, move, norm_of
 from covary.fast.steps import (
     DISCOUNT,
-    LAM,
     POLICY,
-    REWARD,
     SCALED,
     VALID,
     add_entropy,
@@ -24,63 +20,29 @@ from covary.fast.steps import (
     reach,
     weigh,
 )
+from covary.fast.stepwise import (
+    BAD_STEP,
+    ENTROPY_COEF,
+    GAMMA,
+    INFINITE,
+    LEARNED,
+    NORMALIZER,
+    REFUSED,
+    ROOM,
+    SCALE_REWARDS,
+    STEP,
+    log_jacobian,
+    look,
+    scale_rewards,
+)
 from covary.optim import LOOK_EVERY
-
-GAMMA, ENTROPY_COEF, SCALE_REWARDS = range(3)
-INFINITE = math.inf
-BAD_STEP, LEARNED, REFUSED = range(3)
-"""What `learn` says: a number of the step is not finite; it has learned; one that it made itself is not finite."""
-
-
-@part(float64(Indices, Rows, Table, Matrix, int64))
-def log_jacobian(plan, dims, box, latents, sample):
-    """What `score` leaves out: sum log |da/du|."""
-    total = 0.0
-    for i in range(plan[D]):
-        kind, u = dims[i, KIND], float64(latents[sample, i])
-        if kind in (SQUASH, HALF):
-            total -= max(-u, 0.0) + math.log1p(math.exp(-abs(u)))
-        if kind == SQUASH:
-            total += math.log(box[i, HIGH] - box[i, LOW]) - max(u, 0.0) - math.log1p(math.exp(-abs(u)))
-        if kind == WRAP:
-            total += math.log((box[i, HIGH] - box[i, LOW]) / TWO_PI)
-    return total
-
-
-@part(void(Numbers, Numbers, Matrix, float64, int64))
-def _scale_rewards(running, carry, steps, gamma, n):
-    """`covary.returns.ReturnScale` over one step, from the row REWARD to the row SCALED. running: count, mean and m2 of
-    the returns."""
-    seen, mean = 0, 0.0
-    for b in range(n):
-        carry[b] = float64(steps[REWARD, b]) + gamma * carry[b]
-        if steps[VALID, b] > 0.0:
-            seen += 1
-            mean += carry[b]
-    mean /= max(seen, 1)
-    squares = 0.0
-    for b in range(n):
-        if steps[VALID, b] > 0.0:
-            squares += (carry[b] - mean) ** 2
-        carry[b] *= steps[LAM, b]
-    if seen > 0:
-        count, delta = running[0] + seen, mean - running[1]
-        running[2] += squares + delta * delta * running[0] * seen / count
-        running[1] += delta * seen / count
-        running[0] = count
-    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
-    scale = 1.0 / std if std > 1e-8 else 1.0
-    for b in range(n):
-        r = steps[REWARD, b] * scale
-        steps[SCALED, b] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
 
 
 @kernel(
     int64(
         *(*POLICY, *ADAM, Numbers),
-        *(Numbers, Numbers, Numbers, Vector, Vector, float64),
-        *(Matrix, Matrix, Matrix, Matrix, Numbers, Numbers, Numbers),
-        *(Matrix, Matrix, Table, Table, Numbers, Numbers),
+        *(*NORMALIZER, *STEP, Numbers, Numbers, Numbers),
+        *(*ROOM, Numbers),
     )
 )
 def learn(
@@ -126,16 +88,11 @@ def learn(
     BAD_STEP, and nothing is changed, where a reward or an observation is not finite. REFUSED where a loss, the norm of
     a gradient or a parameter is not: neither network was moved; the reward scale has seen the reward.
     """
-    n, happened, value, total = len(obs), 0, plan[VALUE], 0.0
-    for b in range(n):
-        total += 0.0 * steps[REWARD, b]
-        for k in range(next_obs.shape[1]):
-            total += 0.0 * next_obs[b, k]
-        steps[SCALED, b] = steps[REWARD, b]
-    if total != 0.0:
+    n, happened, value = len(obs), 0, plan[VALUE]
+    if look(steps, next_obs) != 0.0:
         return BAD_STEP
     if options[SCALE_REWARDS] > 0.0:
-        _scale_rewards(running, carry, steps, options[GAMMA], n)
+        scale_rewards(running, carry, steps, options[GAMMA], n)
     for time in range(1, -1, -1):  # V(s') first, then everything at s
         happened = 0
         for b in range(n):

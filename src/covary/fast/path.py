@@ -15,8 +15,9 @@ from torch import Tensor
 
 from covary.advantages import Estimates
 from covary.fast.steps import VALID, act
-from covary.fast.tables import Unknown, numpy_of, read
+from covary.fast.tables import Unknown, check_entropy, numpy_of, read
 from covary.nets import RunningNorm
+from covary.optim import ObGD
 from covary.types import Rollout
 
 Floats = NDArray[np.float32]
@@ -32,7 +33,7 @@ class FastPath:
     """Acts and learns for a learner, whose modules stay what they are.
 
     Args:
-        learner: of `ppo`, `a2c`, `trpo` or `actor_critic`, its networks on the CPU in float32.
+        learner: of `ppo`, `a2c`, `trpo`, `actor_critic` or `stream_ac`, its networks on the CPU in float32.
 
     Raises:
         Unknown: something that the kernels do not do.
@@ -40,27 +41,42 @@ class FastPath:
 
     def __init__(self, learner: Any) -> None:
         config, optimizer, policy = learner.config, learner.optimizer, learner.policy
-        tables = read(policy, learner.critic, optimizer, entropy=getattr(config, "entropy_coef", 0.0) > 0)
+        streams, traces = isinstance(optimizer, ObGD), getattr(learner, "traces", None)
+        bonus = getattr(config, "entropy_coef", 0.0)
+        if streams and bonus:
+            check_entropy(policy.head)
+        elif traces is not None and bonus:
+            raise Unknown("an entropy bonus beside eligibility traces")
+        tables = read(policy, learner.critic, optimizer, entropy=bonus > 0 and not streams)
         if not learner.online and (tables.layers[:, 2] * tables.layers[:, 3]).max() > LARGEST:
             raise Unknown("layers so large that PyTorch's products are faster")
         vector = numpy_of(optimizer.vector)
         self.learner, self.optimizer = learner, optimizer
         self.policy = (vector, tables.layers, tables.plan, tables.dims, tables.box, tables.given)
         self.minibatch = min(getattr(config, "minibatch", sys.maxsize), learner.horizon * config.n_envs)
-        self.work = np.zeros((tables.rows, max(self.minibatch, config.n_envs)), np.float32)
+        columns = max(self.minibatch, config.n_envs) if traces is None else 1  # a trace is one environment's
+        self.work = np.zeros((tables.rows, columns), np.float32)
         self.slope = np.zeros_like(self.work)
         self.width, self.choices = max(len(tables.dims), 1), not len(tables.dims)
         self.density = (np.zeros((7, self.width)), np.zeros((self.width + 2, self.width)))
         self.direction = np.zeros(tables.slopes)
-        moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
-        sizes, rates = np.array(optimizer.segments, np.int64), np.array(optimizer.rates)
-        optimizer.settings[0] = config.max_grad_norm
-        self.gradient = np.zeros_like(vector)  # what the kernels made last
-        self.adam: tuple[Any, ...] = (self.gradient, *moments, sizes, rates, optimizer.settings)
+        self.gradient, sizes = np.zeros_like(vector), np.array(optimizer.segments, np.int64)  # made last
+        if streams:
+            self.descent: tuple[Any, ...] = (self.gradient, sizes, optimizer.settings)
+        else:
+            moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
+            optimizer.settings[0] = config.max_grad_norm
+            self.descent = (self.gradient, *moments, sizes, np.array(optimizer.rates), optimizer.settings)
         self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
         if learner.online:  # what is not needed is not compiled
-            from covary.fast.online import REFUSED, learn
+            from covary.fast.stepwise import REFUSED
 
+            if streams:
+                from covary.fast.streaming import learn
+            elif traces is None:
+                from covary.fast.online import learn
+            else:
+                from covary.fast.traces import learn
             self._learn, self._refused = learn, REFUSED
         else:
             from covary.fast.rollouts import log_probs, policy_epoch, value_epoch
@@ -76,11 +92,14 @@ class FastPath:
 
             self._estimates, self._show = estimates, show
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
-        options = np.array([config.gamma, getattr(config, "entropy_coef", 0.0), scaled])
-        ours = (*self.policy, *self.adam, optimizer.taken)
+        options = np.array([config.gamma, bonus, scaled])
+        ours = (*self.policy, *self.descent, optimizer.taken)
         self.rewards = (np.array([config.gamma, getattr(config, "lam", 0.0), scaled]), scale.running, scale.carry)
         self.before = (*ours, *self.normalizer, self.clip)  # the arguments of `learn`, but those of a step
-        self.after = (scale.running, scale.carry, options, self.work, self.slope, *self.density, self.direction)
+        self.after: tuple[Any, ...] = (scale.running, scale.carry, options)
+        self.after += (self.work, self.slope, *self.density, self.direction)
+        if traces is not None:
+            self.after += (numpy_of(traces.vectors), np.array(traces.lams), np.zeros(config.n_envs + 1))
 
     # ---- acting
 
@@ -181,7 +200,7 @@ class FastPath:
         taken, its = self.optimizer.taken, np.zeros(3)
         both = batch.x.contiguous().numpy(), batch.target.contiguous().numpy()
         shape = (float(taken[0]), order.numpy(), self.minibatch)
-        self._value_epoch(*(*self.policy[:3], *self.adam, *shape, *both), *(self.other_work, self.other_slope, its))
+        self._value_epoch(*(*self.policy[:3], *self.descent, *shape, *both), *(self.other_work, self.other_slope, its))
         taken += its[2]
         return float(its[0]), float(its[1]), int(its[2])
 
@@ -193,11 +212,11 @@ class FastPath:
         )
         shape = (float(taken[0]), order, self.minibatch)
         mine, its = np.zeros(3), np.zeros(3)
-        critic: tuple[Any, ...] = (*self.policy[:3], *self.adam, *shape, x, target)
+        critic: tuple[Any, ...] = (*self.policy[:3], *self.descent, *shape, x, target)
         critic += (self.other_work, self.other_slope, its)
         pending = self.beside.submit(self._value_epoch, *critic) if self.beside is not None else None
         self._policy_epoch(
-            *(*self.policy, *self.adam, *shape, x, latent, log_prob, advantage, self.ratios, c.entropy_coef),
+            *(*self.policy, *self.descent, *shape, x, latent, log_prob, advantage, self.ratios, c.entropy_coef),
             *(self.work, self.slope, mine, *self.density, self.direction),
         )
         if pending is None:

@@ -19,11 +19,12 @@ from covary.distributions import Geometry
 from covary.heads import CategoricalHead, GaussianHead
 from covary.more_heads import BetaHead, ChoicesHead, ProductHead
 from covary.nets import RunningNorm, Value
-from covary.optim import Adam
+from covary.optim import Adam, ObGD
 from covary.policies import Policy
 
 # As the kernels have them; repeated here so that reading an agent needs no Numba.
-ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.Tanh: 1, nn.ReLU: 2, nn.ELU: 3}
+ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.Tanh: 1, nn.ReLU: 2, nn.ELU: 3, nn.LeakyReLU: 4}
+LEAK, NORM_EPS = 0.01, 1e-5
 OTHERS: dict[type[nn.Module], str] = {
     BetaHead: "a Beta policy",
     ChoicesHead: "several choices at once",
@@ -48,7 +49,7 @@ class Tables(NamedTuple):
     slopes: int  # numbers in the slope of a score
 
 
-def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = False) -> Tables:
+def read(policy: Policy, critic: Value, optimizer: Adam | ObGD, *, entropy: bool = False) -> Tables:
     """The tables of these networks, whose parameters are views of the optimizer's vector.
 
     Args:
@@ -83,6 +84,12 @@ def read(policy: Policy, critic: Value, optimizer: Adam, *, entropy: bool = Fals
     return Tables(np.array(layers, np.int64), value + 1, plan, dims, box, given, slopes)
 
 
+def check_entropy(head: nn.Module) -> None:
+    """Raises Unknown for a policy whose entropy `covary.fast.streaming` does not compute."""
+    if type(head) is GaussianHead and (head.full or head.matrix is not None or head.geometry.columns("wrap", "clip")):
+        raise Unknown("an entropy bonus of correlated, wrapped or clipped dimensions")
+
+
 def check_nobody_watches() -> None:
     """Raises Unknown where something changes, or wants to see, every operation of torch."""
     if torch.is_autocast_enabled("cpu"):
@@ -95,9 +102,10 @@ def check_nobody_watches() -> None:
 
 def modules_of(torso: nn.Module) -> list[nn.Module]:
     """The layers of a torso, one after another."""
-    if type(torso) in (nn.Linear, nn.Identity, nn.Sequential, *ACTIVATIONS):
+    known = (nn.Linear, nn.LayerNorm, *ACTIVATIONS)
+    if type(torso) in (nn.Sequential, *known):
         check_unchanged(torso)
-    if type(torso) in (nn.Linear, nn.Identity, *ACTIVATIONS):
+    if type(torso) in known:
         return [torso]
     if type(torso) is nn.Sequential:
         return [inner for part in torso for inner in modules_of(part)]
@@ -109,21 +117,30 @@ def _inputs(torso: nn.Module, last: nn.Linear) -> int:
     return int(first.in_features)
 
 
-def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: Adam, fills: int) -> int:
-    """Adds a layer for each linear module, with the activation that follows it; the row that the last one fills."""
+def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: Adam | ObGD, fills: int) -> int:
+    """Adds a layer for each linear module and each LayerNorm, with the activation that follows it; the row that the
+    last one fills."""
     reads = 0
     modules = [m for m in modules if type(m) is not nn.Identity]
-    for module, following in zip(modules, [*modules[1:], None], strict=True):
+    for before, module, following in zip([None, *modules], modules, [*modules[1:], None], strict=False):
+        if isinstance(module, nn.LayerNorm):
+            _check_norm(module, before)
+            width, activation = module.normalized_shape[0], _activation(following)
+            layers.append((-1, -1, width, width, activation, reads, fills))
+            reads, fills = fills, fills + width
+            continue
         if not isinstance(module, nn.Linear):
-            if reads == 0 or (following is not None and not isinstance(following, nn.Linear)):
+            if not isinstance(before, nn.Linear | nn.LayerNorm):
                 raise Unknown("an activation that follows no linear layer")
+            if isinstance(module, nn.ELU) and module.alpha != 1.0:
+                raise Unknown("an ELU whose alpha is not 1")
+            if isinstance(module, nn.LeakyReLU) and module.negative_slope != LEAK:
+                raise Unknown(f"a leaky ReLU whose slope is not {LEAK:g}")
             continue
         if type(module) is not nn.Linear:
             raise Unknown(f"a layer of type {type(module).__name__}")
         check_unchanged(module)
-        activation = ACTIVATIONS.get(type(following), 0) if following is not None else 0
-        if isinstance(following, nn.ELU) and following.alpha != 1.0:
-            raise Unknown("an ELU whose alpha is not 1")
+        activation = _activation(following)
         bias = -1 if module.bias is None else place(module.bias, optimizer)
         sizes = (module.in_features, module.out_features)
         if tuple(module.weight.shape) != sizes[::-1] or (bias >= 0 and module.bias.shape != sizes[1:]):
@@ -131,6 +148,18 @@ def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: A
         layers.append((place(module.weight, optimizer), bias, *sizes, activation, reads, fills))
         reads, fills = fills, fills + module.out_features
     return reads
+
+
+def _activation(following: nn.Module | None) -> int:
+    return 0 if following is None else ACTIVATIONS.get(type(following), 0)
+
+
+def _check_norm(module: nn.LayerNorm, before: nn.Module | None) -> None:
+    """Raises Unknown for a LayerNorm that learns something, or stands elsewhere than behind a linear layer."""
+    if module.weight is not None or module.bias is not None or module.eps != NORM_EPS:
+        raise Unknown("a LayerNorm that is learned, or of another epsilon")
+    if not isinstance(before, nn.Linear) or tuple(module.normalized_shape) != (before.out_features,):
+        raise Unknown("a LayerNorm that follows no linear layer of its width")
 
 
 def check_unchanged(module: nn.Module) -> None:
@@ -146,17 +175,19 @@ def check_unchanged(module: nn.Module) -> None:
         raise Unknown(f"a {cls.__name__} whose methods were changed")
 
 
-def _check_apart(layers: list[tuple[int, ...]], optimizer: Adam) -> None:
+def _check_apart(layers: list[tuple[int, ...]], optimizer: Adam | ObGD) -> None:
     """Raises Unknown where two layers have a parameter in common, whose gradients would have to be added."""
     owners = np.zeros(optimizer.vector.numel(), np.int64)
     for weight, bias, inputs, outputs, *_ in layers:
+        if weight < 0:
+            continue
         owners[weight : weight + inputs * outputs] += 1
         owners[bias : bias + outputs] += bias >= 0
     if (owners > 1).any():
         raise Unknown("a parameter that two layers share")
 
 
-def place(parameter: Tensor, optimizer: Adam) -> int:
+def place(parameter: Tensor, optimizer: Adam | ObGD) -> int:
     """Where a parameter begins in the optimizer's vector."""
     vector = optimizer.vector
     offset, rest = divmod(parameter.data_ptr() - vector.data_ptr(), vector.element_size())
@@ -169,7 +200,7 @@ def place(parameter: Tensor, optimizer: Adam) -> int:
 
 
 def _head(
-    head: nn.Module, optimizer: Adam
+    head: nn.Module, optimizer: Adam | ObGD
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], list[int], int]:
     """dims, box, given, the plan's first nine numbers and how many slopes a score has."""
     if type(head) is CategoricalHead:
