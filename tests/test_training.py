@@ -24,7 +24,6 @@ from covary.errors import UsageError
 from covary.runs import Run, read_checkpoint
 
 TINY = {
-    "mpo": {"n_envs": 2, "batch": 16, "samples": 4, "learning_starts": 20, "steps": 60},
     "ppo": {"n_envs": 3, "horizon": 7, "minibatch": 10, "epochs": 2, "steps": 70},
     "a2c": {"n_envs": 3, "horizon": 5, "steps": 70},
     "trpo": {"n_envs": 3, "horizon": 7, "minibatch": 10, "critic_epochs": 2, "steps": 70},
@@ -35,7 +34,7 @@ BOTH = pytest.mark.parametrize("algo", TINY)
 
 
 def train(env, algo="ppo", out="run", **options):
-    return covary.train(env, algo, out=str(out), quiet=True, **(TINY[algo] | options))
+    return covary.train(env, algo, out=str(out), quiet=True, **(TINY.get(algo, {}) | options))
 
 
 def bits(agent):
@@ -431,6 +430,7 @@ PPO = {"n_envs": 8, "horizon": 32, "epochs": 10, "minibatch": 64, "lam": 0.95, "
 TRACES = {"actor_lam": 0.8, "critic_lam": 0.8}
 AC = {"n_envs": 8, "actor_lr": 1e-3, "critic_lr": 3e-3}
 MPO = {
+    "learning_starts": 50,
     "batch": 64,
     "samples": 8,
     "tau": 0.02,
