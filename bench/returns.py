@@ -34,6 +34,7 @@ RESULTS, GENERAL = FOLDER / "returns.jsonl", FOLDER / "returns_general.jsonl"
 HELIOSTAT = "covary/Heliostat-v0"
 EVALUATION = 100  # seed of the evaluation episodes, another than settings were tried on
 TRACES = {"actor_lam": 0.8, "critic_lam": 0.8}
+CORRELATED = {"exploration": "correlated"}
 GEOMETRY = {"covariance": "full", "periodic": (0,)}
 
 
@@ -74,8 +75,12 @@ ROWS = [
     Row("pendulum a2c defaults", "Pendulum-v1", 500_000, "a2c", episodes=1000),
     Row("cartpole trpo defaults", "CartPole-v1", 100_000, "trpo"),
     Row("pendulum trpo defaults", "Pendulum-v1", 100_000, "trpo", reach=">= -180", episodes=1000),
+    Row("heliostat sac preset", HELIOSTAT, 20_000, "sac", "auto", GEOMETRY, reach="<= 3"),
+    Row("pendulum sac defaults", "Pendulum-v1", 20_000, "sac", reach=">= -155", episodes=1000),
+    Row("mountaincar sac correlated", "MountainCarContinuous-v0", 50_000, "sac", "none", CORRELATED, reach=">= 90"),
+    Row("pendulum td3 defaults", "Pendulum-v1", 20_000, "td3", reach=">= -155", episodes=1000),
     Row("heliostat mpo preset", HELIOSTAT, 20_000, "mpo", "auto", GEOMETRY, reach="<= 3"),
-    Row("pendulum mpo defaults", "Pendulum-v1", 50_000, "mpo", reach=">= -160"),
+    Row("pendulum mpo defaults", "Pendulum-v1", 50_000, "mpo", reach=">= -160", episodes=1000),
     Row("heliostat sb3 ppo defaults", HELIOSTAT, 200_000, "ppo", library="sb3"),
     Row("heliostat sb3 ppo our preset's gamma and lambda", HELIOSTAT, 200_000, "ppo", "auto", library="sb3"),
 ]
@@ -88,7 +93,7 @@ def command(row: Row, seed: int, fast: bool) -> str:
     words = ["covary", "train", row.env, "--algo", row.algo, "--steps", str(row.steps), "--seed", str(seed)]
     words += ["--preset", row.preset]
     for name, value in row.options.items():
-        option = f"--{name.replace('_', '-')}" if name in TRACES else f"--policy.{name}"
+        option = f"--policy.{name}" if name in GEOMETRY else f"--{name.replace('_', '-')}"
         words += [option, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return shlex.join(words + ["--no-fast"] * (not fast))
 

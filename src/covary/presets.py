@@ -27,6 +27,11 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "critic_lr": 1e-3,
         "policy.periodic": (0,),
     },
+    ("covary/Heliostat-v0", "sac"): {
+        "source": _OWN_STEP,
+        "gamma": 0.0,
+        "policy.periodic": (0,),
+    },
     ("covary/Heliostat-v0", "mpo"): {
         "source": _OWN_STEP,
         "gamma": 0.0,

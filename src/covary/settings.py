@@ -21,7 +21,7 @@ class RunOptions:
     """What holds for any algorithm."""
 
     algo: str = "ppo"
-    """ppo, a2c, trpo, actor_critic, stream_ac, sac, td3 or ddpg"""
+    """ppo, a2c, trpo, actor_critic, stream_ac, sac, td3, ddpg or mpo"""
     steps: int = 100_000
     """transitions over all environments, rounded up to one step of all"""
     seed: int = 0

@@ -47,7 +47,7 @@ def train(
     Args:
         env: a Gymnasium id, "module:Class", "path/to/file.py:Class", an environment, a vector environment, one of
             tensors (`covary.envs.tensors`), or a callable that makes one environment.
-        algo: "ppo", "a2c", "trpo", "actor_critic", "stream_ac", "sac", "td3" or "ddpg".
+        algo: "ppo", "a2c", "trpo", "actor_critic", "stream_ac", "sac", "td3", "ddpg" or "mpo".
         steps: transitions over all environments (default 100,000).
         seed: decides every random number of the run.
         preset: "auto" for the settings kept for a known environment, "none" for plain defaults.
