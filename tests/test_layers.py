@@ -49,6 +49,8 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "description": {"algorithms", "errors", "heads", "typed"},
     "presets": set(),
     "plots": {"errors", "runs"},
+    "policy_plots": {"plots", "runs"},
+    "portrait": {"agent", "distributions", "errors", "evaluation", "runs"},
     "fast": {"advantages", "types", "distributions", "heads", "more_heads", "nets", "optim", "policies"},
     "profile": set(),
     "watchdog": {"errors", "distributions", "policies", "agent", "settings"},
@@ -111,6 +113,7 @@ def test_every_room_is_seen():
         "from covary.cli import run; assert run(['doctor', '--explain']) == 0",
         "import covary.doctor",
         "from covary.runs import Run",
+        "import covary.policy_plots",
         "from covary.cli import run; assert run(['trian']) == 2",
     ],
 )

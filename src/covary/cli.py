@@ -15,7 +15,7 @@ HELP = """usage: covary COMMAND [OPTIONS]
 
   train ENV          train an agent; --resume RUN goes on with one
   eval RUN           run a trained agent for some episodes
-  plot RUN...        draw the curves of runs into one picture
+  plot RUN...        draw the curves of runs into one picture; --policy RUN what one of them has learned
   doctor SCRIPT      run any PyTorch script and name the line that keeps it from learning
   check-env ENV      every rule of the Gymnasium API that an environment breaks, with the fix
 
@@ -24,6 +24,7 @@ ENV is a Gymnasium id, path/to/file.py:Class or module:Class. `covary COMMAND --
   covary train covary/Heliostat-v0 --steps 200000 --out runs/h --policy.covariance full
   covary train my_env.py:MyEnv --algo actor_critic
   covary eval runs/h --episodes 100 --json
+  covary plot --policy runs/h -o policy.png
 """
 
 
@@ -208,13 +209,8 @@ def _eval(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     from covary.agent import load
-    from covary.envs.sources import rebuild, resolve
-    from covary.errors import UsageError
     from covary.evaluation import evaluate
-    from covary.runs import Run, find_checkpoint
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
+    from covary.runs import find_checkpoint
 
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():  # environments print, too
         place = Path(args.run)
@@ -222,17 +218,7 @@ def _eval(argv: list[str]) -> int:
             place = place / "checkpoints" / "best"
         checkpoint = find_checkpoint(place).resolve()
         agent = load(checkpoint, device=args.device)
-        if args.env is not None:
-            source = resolve(args.env)
-        else:
-            folder = Path(args.run).resolve()
-            if not (folder / "config.json").is_file():
-                folder = checkpoint.parent.parent
-            if not (folder / "config.json").is_file():
-                raise UsageError(
-                    "A checkpoint that stands alone records no environment.", given=checkpoint, fix="--env ENV"
-                )
-            source = rebuild(Run.open(folder).config["env"], folder, say)
+        source = _source(args.env, _run_of(Path(args.run), checkpoint), checkpoint)
         result = evaluate(agent, source, args.episodes, seed=args.seed, deterministic=not args.stochastic)
         summary = result.summary()
     if args.json:
@@ -245,16 +231,67 @@ def _eval(argv: list[str]) -> int:
     return 0
 
 
+def _run_of(place: Path, checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint lies in, if it does in one."""
+    folders = (place.resolve(), checkpoint.parent.parent)
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def _source(env: str | None, folder: Path | None, checkpoint: Path) -> Any:
+    """The environment that was named, or the one that the run recorded."""
+    from covary.envs.sources import rebuild, resolve
+    from covary.errors import UsageError
+    from covary.runs import Run
+
+    if env is not None:
+        return resolve(env)
+    if folder is None:
+        raise UsageError("A checkpoint that stands alone records no environment.", given=checkpoint, fix="--env ENV")
+    return rebuild(Run.open(folder).config["env"], folder, lambda text: print(text, file=sys.stderr))
+
+
 def _plot(argv: list[str]) -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(prog="covary plot", description="draw the curves of runs into one picture")
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("-o", "--out", default="curves.png")
+    parser = argparse.ArgumentParser(
+        prog="covary plot",
+        description="draw the curves of runs into one picture; or, with --policy, what one of them has learned: the "
+        "density of its actions at some observations, its covariance, and how that came about",
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders whose returns to draw")
+    parser.add_argument("-o", "--out", metavar="FILE", help="default curves.png, or policy.png")
+    one = parser.add_argument_group("one policy")
+    one.add_argument("--policy", metavar="RUN", help="a run folder or a checkpoint whose policy to draw")
+    one.add_argument(
+        "--dims", type=int, nargs="+", metavar="I", help="one or two dimensions of the action (default 0 1)"
+    )
+    one.add_argument(
+        "--at", type=int, metavar="N", help="observations, evenly spaced over an evaluation episode (default 3)"
+    )
+    one.add_argument("--env", help="the environment, where the run cannot build its own")
     args = parser.parse_args(argv)
-    from covary.plots import curve
+    if args.policy is None:
+        if not args.runs or any(x is not None for x in (args.dims, args.at, args.env)):
+            parser.error("name runs to draw their returns, or --policy RUN, to which --dims, --at and --env belong")
+        from covary.plots import curve
 
-    print(curve(args.runs, args.out))
+        print(curve(args.runs, args.out or "curves.png"))
+        return 0
+    if args.runs:
+        parser.error(f"--policy draws one run; {' '.join(args.runs)}: draw returns without it")
+    return _plot_policy(args.policy, args.out or "policy.png", args.dims, args.at, args.env)
+
+
+def _plot_policy(place: str, out: str, dims: list[int] | None, at: int | None, env: str | None) -> int:
+    from covary.policy_plots import draw
+    from covary.portrait import of_checkpoint
+    from covary.runs import Run, find_checkpoint
+
+    checkpoint = find_checkpoint(Path(place)).resolve()
+    folder = _run_of(Path(place), checkpoint)
+    with contextlib.redirect_stdout(sys.stderr):  # environments print
+        portrait = of_checkpoint(checkpoint, lambda: _source(env, folder, checkpoint), dims, at, named=env is not None)
+    print(draw(portrait, Run.open(folder) if folder else None, out))
     return 0
 
 

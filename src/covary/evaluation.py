@@ -81,6 +81,31 @@ def evaluation_seed(seed: int, episode: int) -> int:
     return int(np.random.SeedSequence((seed, 0xE7A1, episode)).generate_state(1)[0])
 
 
+def walk(agent: Agent, env: Any, *, seed: int = 0, max_steps: int = 100_000) -> NDArray[np.float32]:
+    """(T, O) the observations, encoded, of the first episode that `evaluate` runs, acting deterministically; of one
+    that does not end, the first `max_steps`.
+
+    Raises:
+        UsageError: an environment with other spaces than the agent's.
+    """
+    source = resolve(env)
+    venv = build(source, 1, seed=evaluation_seed(seed, 0))
+    try:
+        check_spaces(agent.observation_space, agent.action_space, venv)
+        adapter = Adapter(venv, lambda _, episode: evaluation_seed(seed, episode))
+        seen = [adapter.reset()[0]]
+        while True:
+            with torch.no_grad():
+                density = agent.policy(torch.from_numpy(seen[-1][None]).to(agent.device))
+            step = adapter.step(density.deterministic_action.cpu().numpy())
+            if adapter.episodes or len(seen) >= max_steps:
+                return np.stack(seen)
+            seen.append(step.obs[0])
+    finally:
+        if not source.single and source.vector is None:
+            venv.close()
+
+
 def _run(
     agent: Agent,
     venv: Any,

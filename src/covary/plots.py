@@ -20,7 +20,7 @@ def curve(paths: Sequence[str | Path], out: str | Path) -> Path:
     Raises:
         UsageError: a folder that is no run, or an `out` that cannot be written.
     """
-    figure = _figure(8, 4.5)
+    figure = blank(8, 4.5)
     axes = figure.add_subplot()
     for path, ink in zip(paths, INK * len(paths), strict=False):
         run = Run.open(Path(path))
@@ -29,23 +29,22 @@ def curve(paths: Sequence[str | Path], out: str | Path) -> Path:
             continue
         steps, returns = np.array(points).T
         axes.plot(steps, returns, ".", color=ink, alpha=0.25, markersize=4, markeredgewidth=0)
-        axes.plot(steps, _smooth(returns), color=ink, linewidth=1.8, label=_label(run))
+        axes.plot(steps, smooth(returns), color=ink, linewidth=1.8, label=_label(run))
         tried = [(line["step"], line["eval_return"]) for line in run.lines() if "eval_return" in line]
         if tried:
             axes.plot(*np.array(tried).T, "o", color=ink, markersize=5, markerfacecolor="white")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("return of training episodes")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.2)
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
+    as_curve(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     else:
         axes.text(0.5, 0.5, "no episode has ended yet", ha="center", transform=axes.transAxes)
-    return _write(figure, out)
+    return write(figure, out)
 
 
 DEEPEST = 30.0  # nats below the peak that are still told from white
+SHADES = ("#ffffff", "#cfe0f3", "#5b8fc7", "#173f73")
 
 
 def density(
@@ -72,8 +71,8 @@ def density(
     n = 240
     sides = [lo + (np.arange(n) + 0.5) / n * (hi - lo) for lo, hi in zip(geometry.low, geometry.high, strict=True)]
     grid = np.stack(np.meshgrid(*sides, indexing="xy"), -1).reshape(-1, 2).astype(np.float32)
-    colours = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#cfe0f3", "#5b8fc7", "#173f73"])
-    figure = _figure(3.2 * len(obs), 3.6)
+    colours = LinearSegmentedColormap.from_list("ink", SHADES)
+    figure = blank(3.2 * len(obs), 3.6)
     axes = figure.subplots(1, len(obs), sharey=True, squeeze=False)[0]
     box = [geometry.low[0], geometry.high[0], geometry.low[1], geometry.high[1]]
     for k, ax in enumerate(axes):
@@ -108,7 +107,14 @@ def density(
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
     bar.set_label("log density below its peak", fontsize=9)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    return _write(figure, out)
+    return write(figure, out)
+
+
+def as_curve(ax: Any) -> None:
+    """Axes of something over environment steps."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.2)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
 
 
 def _label(run: Run) -> str:
@@ -117,13 +123,14 @@ def _label(run: Run) -> str:
     return f"{env}, {c['algo']}, seed {c.get('seed')} ({run.path.name})"
 
 
-def _smooth(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def smooth(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Running median over a twentieth of the points."""
     half = max(len(y) // 40, 1)
     return np.array([np.median(y[max(i - half, 0) : i + half + 1]) for i in range(len(y))])
 
 
-def _figure(width: float, height: float) -> Any:
+def blank(width: float, height: float) -> Any:
+    """A matplotlib Figure of so many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -132,7 +139,8 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _write(figure: Any, out: str | Path) -> Path:
+def write(figure: Any, out: str | Path) -> Path:
+    """Raises UsageError where it cannot."""
     out = Path(out)
     try:
         figure.savefig(out)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from covary.agent import Agent
+from covary.distributions import BoxNormal, Geometry
 from covary.envs.adapter import Episode
 from covary.errors import UsageError
 from covary.iterations import Losses
@@ -105,15 +106,40 @@ class Report:
         ]
 
 
+DRAWN = 256  # actions, of which the share at a bound is told
+EDGE = 0.01  # of the width, that near a bound is at it
+
+
 @torch.no_grad()
 def _spread(agent: Agent, obs: Any) -> dict[str, float]:
-    """Entropy of the policy at the present observations and, for Gaussian ones, the latent's standard deviation."""
+    """Entropy of the policy at the present observations; for Gaussian ones, the latent's standard deviation and the
+    extreme eigenvalues of its covariance; for boxes with bounds, the share of actions at one."""
     density = agent.policy(torch.as_tensor(obs, device=agent.device))
     generator = torch.Generator(agent.device).manual_seed(agent.steps)
     spread = {"entropy": float(mean_entropy(density, generator))}
-    if hasattr(density, "scale"):
+    if isinstance(density, BoxNormal):
+        variances = density.latent_variances
         spread["latent_std"] = float(density.scale.mean())
+        spread["latent_var_min"] = float(variances[..., 0].mean())
+        spread["latent_var_max"] = float(variances[..., -1].mean())
+    geometry = getattr(agent.policy.head, "geometry", None)
+    if geometry is not None and (near := _near_bound(density, geometry, generator)) is not None:
+        spread["at_bound"] = near
     return spread
+
+
+def _near_bound(density: Any, geometry: Geometry, generator: torch.Generator) -> float | None:
+    """The share of drawn numbers at a bound, or beyond, among those of dimensions that have two."""
+    width = np.subtract(geometry.high, geometry.low)
+    held = [i for i, kind in enumerate(geometry.kinds) if kind != "wrap" and np.isfinite(width[i])]
+    if not held:
+        return None
+    draws = (-(-DRAWN // density.batch_shape[0]),)
+    action = density.to_action(density.sample_latent(draws, noise=density.noise(draws, generator)))
+    c = geometry.constants(action)
+    slack = EDGE * (c.high - c.low)
+    near = (action < c.low + slack) | (action > c.high - slack)
+    return float(near[..., held].double().mean())
 
 
 def diverged(names: list[str], step: int) -> UsageError:

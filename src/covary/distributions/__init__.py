@@ -10,6 +10,7 @@ from covary.distributions.box_normal import BoxNormal, Drawn, latent_kl
 from covary.distributions.categorical import Categorical
 from covary.distributions.choices import Choices
 from covary.distributions.geometry import Bounds, Geometry, Kind
+from covary.distributions.marginal import marginal
 from covary.distributions.product import Product
 from covary.distributions.scalar import log_ndtr, wrapped_normal_entropy, wrapped_normal_log_prob
 
@@ -25,6 +26,7 @@ __all__ = [
     "Product",
     "latent_kl",
     "log_ndtr",
+    "marginal",
     "wrapped_normal_entropy",
     "wrapped_normal_log_prob",
 ]

@@ -221,6 +221,18 @@ class BoxNormal(Distribution):
         return lower.expand(*self.batch_shape, -1, -1)
 
     @property
+    def latent_variances(self) -> Tensor:
+        """(*B, D) eigenvalues of the latent's covariance, from the smallest to the largest; without a batch where the
+        covariance has none. Squares of singular values of its factor, so that none is negative; NaN where it is not
+        finite."""
+        if self._scale is not None:
+            return self._scale.square().sort(-1).values
+        tril = self._tril()
+        finite = tril.isfinite().all(-1).all(-1)
+        values = torch.linalg.svdvals(torch.where(finite[..., None, None], tril, torch.zeros_like(tril)))
+        return torch.where(finite.unsqueeze(-1), values.square().flip(-1), torch.nan)
+
+    @property
     def support(self) -> constraints.Constraint:
         return _BoxSupport(self.geometry)
 

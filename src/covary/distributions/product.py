@@ -112,6 +112,13 @@ class Product(Distribution):
 
     # --- between the whole and its parts
 
+    @property
+    def columns(self) -> list[list[int]]:
+        """For each part, its columns of the action."""
+        if self._columns is not None:
+            return [each.tolist() for each in self._columns]
+        return [each.tolist() for each in torch.arange(sum(self._widths)).split(self._widths)]
+
     def split(self, x: Tensor) -> list[Tensor]:
         """(..., D) -> for each part (..., d), or (...) of one choice."""
         columns = self._columns
