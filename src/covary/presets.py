@@ -35,7 +35,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("covary/Heliostat-v0", "mpo"): {
         "source": _OWN_STEP,
         "gamma": 0.0,
-        "epsilon_covariance": 0.002,
+        "critic.hidden": (256, 256),
         "policy.periodic": (0,),
     },
     ("CartPole-v1", "ppo"): {
