@@ -233,7 +233,7 @@ CANNOT = {
 KINDS = pytest.mark.parametrize(
     "algo", [ROLLOUTS, ONLINE, STREAM, PAST], ids=["ppo", "actor_critic", "stream_ac", "sac"]
 )
-OFTEN = ("drift", "processes", "general", "described", "vector")  # the rest of each algorithm's is for `make stress`
+OFTEN = ("drift", "general", "described")  # the rest of each algorithm's is for `make stress`
 EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
 EVERYWHERE = [
     pytest.param(
@@ -292,7 +292,7 @@ class StopsAfter:
 
 
 @pytest.mark.parametrize("name", ["drift", "processes", "general", "described"])
-@EVERY
+@KINDS
 def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
     """kill -9 between two checkpoints, twice."""
     make, options = ENVIRONMENTS[name]
@@ -422,7 +422,7 @@ def test_evaluations_are_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-@EVERY
+@KINDS
 def test_an_environment_that_is_not_decided_by_its_seed_is_named(algo, vectorization, tmp_path, capsys):
     options = algo | {"vectorization": vectorization}
     with pytest.raises(SystemExit):

@@ -165,7 +165,15 @@ class Bandit(gymnasium.Env):
 
 
 @pytest.mark.parametrize(
-    "policy", [{}, {"covariance": "full"}, {"periodic": (1,)}, {"state_dependent": False, "bounds": "mean"}], ids=str
+    "policy",
+    [
+        {"covariance": "full"},
+        *[
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in ({}, {"periodic": (1,)}, {"state_dependent": False, "bounds": "mean"}, {"bounds": "beta"})
+        ],
+    ],
+    ids=str,
 )
 def test_it_finds_the_best_action_and_keeps_the_entropy_it_should(policy, tmp_path):
     agent = covary.train(

@@ -110,7 +110,7 @@ def test_noise_is_wide_until_learning_starts():
     assert np.array_equal(agent.learner.explored(noise), noise)
 
 
-@pytest.mark.parametrize("algo", ["td3", "ddpg"])
+@pytest.mark.parametrize("algo", ["td3", pytest.param("ddpg", marks=pytest.mark.slow)])
 def test_it_finds_the_best_action(algo, tmp_path):
     agent = covary.train(
         Bandit, algo, 1200, out=tmp_path / "run", quiet=True, policy=SMALL, critic={"hidden": (32, 32)}, batch=64,
@@ -120,6 +120,7 @@ def test_it_finds_the_best_action(algo, tmp_path):
     assert np.abs(found - [0.5, 4.0]).max() < 0.3
 
 
+@pytest.mark.slow
 def test_an_angle_goes_round(tmp_path):
     """The best one lies at the seam, where a clipped mean would have to choose a side."""
 
