@@ -230,9 +230,7 @@ CANNOT = {
     "td3": (*NUMBERS_ONLY, "full", "low rank", "beta", "beta beside"),
     "mpo": (*NUMBERS_ONLY, "beta", "beta beside"),
 }
-KINDS = pytest.mark.parametrize(
-    "algo", [ROLLOUTS, ONLINE, STREAM, PAST], ids=["ppo", "actor_critic", "stream_ac", "sac"]
-)
+KINDS = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE, PAST], ids=["ppo", "actor_critic", "sac"])
 OFTEN = ("drift", "general", "described")  # the rest of each algorithm's is for `make stress`
 EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
 EVERYWHERE = [

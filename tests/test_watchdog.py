@@ -34,10 +34,22 @@ def trained(env, algo="ppo", steps=3000, seed=0, **options):
 # ------------------------------------------------------------------------------------------- healthy runs
 
 
-@pytest.mark.parametrize("algo", algorithms.NAMES)
+FROM_THE_PAST = [name for name in algorithms.NAMES if algorithms.find(name).Learner.judges_actions]
+OTHERS = [name for name in algorithms.NAMES if name not in FROM_THE_PAST]
+
+
+@pytest.mark.parametrize("algo", OTHERS)
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "covary/Heliostat-v0"])
 def test_healthy_runs_hear_nothing(here, env, algo):
     assert trained(env, algo, 6000) == []
+
+
+@pytest.mark.parametrize(
+    "algo", [name if name == "sac" else pytest.param(name, marks=pytest.mark.slow) for name in FROM_THE_PAST]
+)
+def test_healthy_runs_from_the_past_hear_nothing(here, algo):
+    small = {"policy.hidden": (32, 32), "critic.hidden": (32, 32)}
+    assert trained("Pendulum-v1", algo, 3000, **small) == []
 
 
 # ------------------------------------------------------------------------------------- constructed lines

@@ -105,7 +105,7 @@ def check_size(said: Described, observations: int, action_space: Any, arrays: Ar
     if hasattr(action_space, "nvec"):
         outputs = int(action_space.nvec.sum())
     else:
-        outputs = dims if action_space.shape else int(action_space.n)
+        outputs = int(action_space.n) if hasattr(action_space, "n") and not action_space.shape else dims
     needed += (features + 1) * outputs
     if dims and said.policy.covariance == "full":
         needed += dims * (dims - 1) // 2
