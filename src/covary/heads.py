@@ -415,7 +415,9 @@ def _unit(geometry: Geometry, i: int, init_std: float | None) -> tuple[float, fl
 
 
 def _each(init_std: float | tuple[float, ...] | None, i: int) -> float | None:
-    return init_std[i % len(init_std)] if isinstance(init_std, tuple) else init_std
+    if not isinstance(init_std, tuple):
+        return init_std
+    return init_std[i % len(init_std)] if init_std else None  # as many as are needed, or it is refused elsewhere
 
 
 DEFAULT_SHARE = 0.25
