@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
@@ -162,6 +165,58 @@ def test_a_step_that_is_left_out_is_no_step(vectorization):
         assert len(adapter.left_out) == 2
     finally:
         adapter.close()
+
+
+class SpoiledAndDying(Sound):
+    """Environment 3 shows what is not finite in its 13th step, and its process ends as the next episode begins."""
+
+    seed, home, file, length = 0, 0, "", 10
+
+    def reset(self, *, seed=None, options=None):
+        self.seed = seed
+        if self.count == 13 and seed >= 300 and os.getpid() != self.home and not os.path.exists(self.file):
+            Path(self.file).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().reset(seed=seed)
+
+    def steps(self):
+        return {13} if 300 <= self.seed < 400 else set()
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, self.age >= self.length if self.seed // 100 == 2 else truncated, info
+
+
+@pytest.mark.parametrize("length", [10, 13], ids=["under way", "ended"])
+def test_a_process_that_dies_as_a_step_is_left_out_brings_its_others_back(length, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpoiledAndDying, "length", length)
+    monkeypatch.setattr(SpoiledAndDying, "home", os.getpid())
+    monkeypatch.setattr(SpoiledAndDying, "file", str(tmp_path / "once"))
+    actions = np.random.default_rng(0).uniform(-1, 1, (24, 4, 1)).astype(np.float32)
+
+    def steps_of():
+        adapter = Adapter(build(resolve(SpoiledAndDying), 4, "async", 2), lambda i, k: 100 * i + k, 0.9)
+        adapter.forgiving = adapter.restart_workers = True
+        adapter.say = said.append
+        try:
+            adapter.reset()
+            steps = [adapter.step(action) for action in actions]
+            return steps, adapter.episodes
+        finally:
+            adapter.close()
+
+    said = []
+    (tmp_path / "once").touch()
+    steps, episodes = steps_of()
+    (tmp_path / "once").unlink()
+    others, its_episodes = steps_of()
+    assert (tmp_path / "once").exists()
+    assert len(said) == 1
+    assert "another took its place" in said[0]
+    assert episodes == its_episodes
+    for step, other in zip(steps, others, strict=True):
+        for field in ("table", "next_obs", "obs"):
+            np.testing.assert_array_equal(getattr(step, field), getattr(other, field))
 
 
 @BOTH

@@ -18,9 +18,12 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import covary
+from covary.envs.adapter import Adapter
 from covary.envs.heliostat import HeliostatVectorEnv
 from covary.envs.heliostat_tensors import HeliostatTensors
+from covary.envs.resuming import describe, resume
 from covary.envs.sources import resolve
+from covary.envs.vectors import build
 from covary.runs import Run, find_checkpoint, read_checkpoint, write_checkpoint
 
 STOP: dict[str, int] = {"at": 0, "seen": 0, "process": 0, "signal": signal.SIGTERM}
@@ -589,6 +592,171 @@ def test_one_that_is_not_decided_by_its_seed_cannot_be_put_back(dying, tmp_path,
     monkeypatch.setattr(Dying, "reset", LoadedDice.reset)
     with pytest.raises(covary.UsageError, match="must be where they were"):
         train(dying, tmp_path / "run", ONLINE | ASYNC | {"restart_workers": True})
+
+
+class Told(Dying):
+    """Says all that decides it, and dies in nothing but steps."""
+
+    def state_dict(self):
+        return {"x": self.x, "age": self.age, "dice": self.np_random.bit_generator.state}
+
+    def load_state_dict(self, state):
+        self.x, self.age = state["x"], state["age"]
+        self.np_random.bit_generator.state = state["dice"]
+
+
+class Endless(Told):
+    LENGTH, FAR = 10**9, np.inf
+
+
+@pytest.mark.parametrize("at", [1, 4, 60])
+@pytest.mark.parametrize("env", [Told, Endless])
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_process_that_dies_after_its_state_was_loaded_is_followed_by_another(
+    algo, env, at, dying, tmp_path, monkeypatch, capsys
+):
+    """Nobody knows its episode's first actions by then: it is had again from the state, and the actions since."""
+    options = algo | ASYNC | {"restart_workers": True}
+    monkeypatch.setattr(Dying, "FILES", ())
+    train(env, tmp_path / "whole", options)
+    with pytest.raises(SystemExit):
+        train(env, tmp_path / "parts", options, stop_at=33)
+    monkeypatch.setattr(Dying, "FILES", ((at, str(tmp_path / "once")), (at + 9, str(tmp_path / "twice"))))
+    go_on(env, tmp_path / "parts", quiet=False)
+    assert capsys.readouterr().out.count("was ended by SIGKILL; another took its place") == 2
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_an_episode_that_is_too_long_is_not_said_to_be_undecided(dying, tmp_path, monkeypatch):
+    monkeypatch.setattr("covary.envs.rebuilding.History.BYTES", 512)
+    monkeypatch.setattr(Dying, "FILES", ((90, str(tmp_path / "once")),))
+    with pytest.raises(covary.UsageError, match=r"environment 1: its episode is too long(.|\n)*--resume") as caught:
+        train(Endless, tmp_path / "run", ONLINE | ASYNC | {"restart_workers": True})
+    assert "not decided" not in str(caught.value)
+
+
+class Dicey(Told):
+    """Its state says nothing of its dice."""
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state | {"dice": np.random.default_rng().bit_generator.state})
+
+
+def test_one_whose_state_does_not_decide_it_is_told_so(dying, tmp_path, monkeypatch):
+    options = ONLINE | ASYNC | {"restart_workers": True}
+    monkeypatch.setattr(Dying, "FILES", ())
+    with pytest.raises(SystemExit):
+        train(Dicey, tmp_path / "run", options, stop_at=5)
+    monkeypatch.setattr(Dying, "FILES", ((4, str(tmp_path / "once")),))
+    with pytest.raises(covary.UsageError, match=r"must be where they were(.|\n)*its state_dict and its actions since"):
+        go_on(Dicey, tmp_path / "run")
+
+
+class Frail(Told):
+    """A process of these dies in `load_state_dict`, or in a reset that follows another process's end."""
+
+    FATAL, MOST = "load_state_dict", 1
+
+    def dies(self, where):
+        file = Path(Dying.FILES[0][1] if Dying.FILES else "nowhere")
+        if where != self.FATAL or os.getpid() == Dying.HOME or not (file.exists() or where == "load_state_dict"):
+            return
+        for k in range(self.MOST):
+            if not (mark := file.with_name(f"{where} {k}")).exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def reset(self, *, seed=None, options=None):
+        self.dies("reset")
+        return super().reset(seed=seed)
+
+    def load_state_dict(self, state):
+        self.dies("load_state_dict")
+        super().load_state_dict(state)
+
+
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_process_that_dies_while_it_is_put_back_is_followed_by_another(algo, dying, tmp_path, monkeypatch, capsys):
+    options = algo | ASYNC | {"restart_workers": True}
+    monkeypatch.setattr(Frail, "FATAL", "reset")
+    train(Told, tmp_path / "whole", options)
+    for file in Path(tmp_path).glob("*ce"):
+        file.unlink()
+    train(Frail, tmp_path / "parts", options, quiet=False)
+    assert (tmp_path / "reset 0").exists()
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_process_that_dies_whenever_it_is_put_back_is_told_as_such(dying, tmp_path, monkeypatch):
+    monkeypatch.setattr(Frail, "FATAL", "reset")
+    monkeypatch.setattr(Frail, "MOST", 2)
+    with pytest.raises(covary.UsageError, match="was ended by SIGKILL, soon after it took another's place") as caught:
+        train(Frail, tmp_path / "run", ONLINE | ASYNC | {"restart_workers": True})
+    assert "--restart-workers" not in str(caught.value)
+
+
+class DiesInItsThirdReset(Drift):
+    resets, home, file = 0, 0, ""
+
+    def reset(self, *, seed=None, options=None):
+        cls = DiesInItsThirdReset
+        if os.getpid() != cls.home:
+            cls.resets += 1
+            if cls.resets == 3 and not os.path.exists(cls.file):
+                Path(cls.file).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().reset(seed=seed)
+
+
+def test_a_process_that_dies_as_one_of_its_episodes_starts_anew_brings_the_others_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(DiesInItsThirdReset, "home", os.getpid())
+    monkeypatch.setattr(DiesInItsThirdReset, "file", str(tmp_path / "once"))
+    actions = np.random.default_rng(0).uniform(-1, 1, (9, 4, 2)).astype(np.float32)
+
+    def adapter_of(env):
+        return Adapter(build(resolve(env), 4, "async", 2), lambda i, k: 100 * i + k)
+
+    whole, other = adapter_of(Drift), adapter_of(DiesInItsThirdReset)
+    try:
+        obs = whole.reset()
+        for action in actions[:5]:
+            obs = whole.step(action).obs
+        arrays, meta = describe(whole, obs)
+        meta["ages"][3] = -1  # as if its episode were too long
+        arrays["envs.actions"] = arrays["envs.actions"][:-5]
+        said = []
+        other.restart_workers, other.say = True, said.append
+        resumed = resume(other, arrays, meta)
+        assert resumed.fresh.tolist() == [False, False, False, True]
+        np.testing.assert_array_equal(resumed.obs[:3], obs[:3])
+        np.testing.assert_array_equal(resumed.obs[3], Drift().reset(seed=301)[0].astype(np.float32))
+        for action in actions[5:]:
+            step, its = whole.step(action), other.step(action)
+            np.testing.assert_array_equal(step.obs[:3], its.obs[:3])
+            np.testing.assert_array_equal(step.reward[:3], its.reward[:3])
+        assert len(said) == 1
+        assert "another took its place, and its environments are where they were" in said[0]
+    finally:
+        whole.close()
+        other.close()
+
+
+@pytest.mark.parametrize("restart", [True, False], ids=["restarted", "not restarted"])
+@pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
+def test_a_process_that_dies_while_its_state_is_loaded(algo, restart, dying, tmp_path, monkeypatch, capsys):
+    options = algo | ASYNC | {"restart_workers": restart}
+    monkeypatch.setattr(Dying, "FILES", ())
+    train(Told, tmp_path / "whole", options)
+    with pytest.raises(SystemExit):
+        train(Frail, tmp_path / "parts", options, stop_at=33)
+    monkeypatch.setattr(Dying, "FILES", ((10**9, str(tmp_path / "once")),))
+    if not restart:
+        with pytest.raises(covary.UsageError, match=r"was ended by SIGKILL(.|\n)*--restart-workers"):
+            go_on(Frail, tmp_path / "parts")
+    go_on(Frail, tmp_path / "parts", quiet=False)
+    assert capsys.readouterr().out.count("another took its place") == restart
+    assert (tmp_path / "load_state_dict 0").exists()
+    assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
 # --------------------------------------------------------------------------------------- states that were changed

@@ -17,12 +17,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from covary.envs.faults import EnvironmentFault, NonFiniteStep
-from covary.envs.rebuilding import History, Place, Rebuilt
+from covary.envs import replacing
+from covary.envs.faults import EnvironmentFault, NonFiniteStep, not_finite
+from covary.envs.rebuilding import History, Place
 from covary.envs.spaces import Decoder, Encoder
 from covary.envs.vectors import InProcess
-from covary.envs.workers import WorkerLost, Workers
-from covary.errors import UsageError
+from covary.envs.workers import Workers
 
 REWARD, DISCOUNT, LAM, VALID, SPARE = range(5)
 
@@ -160,7 +160,7 @@ class Adapter:
         if self.workers is not None:
             t = self.workers.table
             t.seeds[:] = seeds
-            self._despite_losses(self.workers, self.workers.reset_all)
+            replacing.despite_losses(self, self.workers, self.workers.reset_all)
             t.seeds[:] = [self.seed_of(i, int(self.started[i])) for i in range(self.n)]  # of the episodes after these
             self._shown = self._checked(self.encode(t.first), "observation", "reset")
             return self._shown
@@ -252,7 +252,7 @@ class Adapter:
         """The same over several processes."""
         t = workers.table
         t.actions[:] = self.decode(action)
-        self._despite_losses(workers, workers.step_all)
+        replacing.despite_losses(self, workers, workers.step_all)
         next_obs = obs = self.encode(t.obs)
         table = self.usual.copy()
         table[REWARD] = t.reward
@@ -264,10 +264,11 @@ class Adapter:
         spoiled: list[int] = []
         if not (np.isfinite(next_obs).all() and np.isfinite(table[REWARD]).all()):
             spoiled = self._leave_out(Step(table, next_obs, obs, {}))
-            anew = {i: Place(int(t.seeds[i]), np.zeros(0), None) for i in spoiled if not ended[i]}
-            for i, each in workers.rebuild(anew).items():
-                t.first[i] = each.obs
             ended[spoiled] = True
+            # those whose episode ended by itself as well: a process that is lost here takes their new one with it
+            anew = {i: Place(int(t.seeds[i]), np.zeros(0), None) for i in np.flatnonzero(ended).tolist()}
+            for i, each in replacing.rebuild(self, workers, anew, next_obs, action).items():
+                t.first[i] = each.obs
         if ended.any():
             obs, self.started = next_obs.copy(), self.started.copy()
             where = self._over = np.flatnonzero(ended)
@@ -300,44 +301,6 @@ class Adapter:
         for i in spoiled:
             self._return[i], self._length[i] = 0.0, 0
         return spoiled
-
-    def _despite_losses(self, workers: Workers, do: Callable[[], None]) -> None:
-        """Where a process ends meanwhile and another shall follow it, that one puts its environments where they were
-        and does what was to be done."""
-        try:
-            do()
-        except WorkerLost as lost:
-            if not self.restart_workers:
-                raise
-            numbers = [i for share in lost.shares for i in workers.shares[share]] if lost.stepping else []
-            for i, each in workers.start_again(lost, {i: self.place(i) for i in numbers}).items():
-                if trouble := self.trouble(i, each, self._shown[i]):
-                    raise EnvironmentFault(
-                        "Environments of a process that is started again must be where they were.",
-                        given=f"environment {i}: {trouble}",
-                        cause="it is not decided by its seed and its actions",
-                        fix="go on from the last checkpoint with --resume, where it will start a new episode",
-                    ) from lost
-            workers.again(lost)
-            given = str(lost).split("given: ")[1].splitlines()[0]
-            self.say(f"{given}; another took its place, and its environments are where they were")
-
-    def place(self, i: int) -> Place:
-        """Where environment i stands in its episode, as far as its actions tell."""
-        actions = self.history.of(i)
-        decoded = actions if actions is None or not len(actions) else self.decode(actions)
-        return Place(self.seed_of(i, int(self.started[i]) - 1), decoded, None)
-
-    def trouble(self, i: int, each: Rebuilt, obs: NDArray[np.float32], ret: float | None = None) -> str:
-        """Why environment i, rebuilt, is not where it showed obs (O,) and had collected this return; empty if it is."""
-        if each.trouble or each.obs is None:
-            return each.trouble
-        shown = self.encode(np.asarray(each.obs)[None])[0]
-        if not np.array_equal(shown, obs):
-            k = int(np.flatnonzero(shown != obs)[0])
-            return f"replayed, it shows {shown[k]:.7g} in observation[{k}] and not {obs[k]:.7g}"
-        wanted = self._return[i] if ret is None else ret
-        return "" if each.ret == wanted else f"replayed, its return so far is {each.ret:.7g} and not {wanted:.7g}"
 
     def complain(self, step: Step) -> None:
         """Says which number of a step is not finite, if any."""
@@ -428,24 +391,7 @@ class Adapter:
         """x, whose rows are of these environments (all of them when left out), if it is finite."""
         if np.isfinite(x).all():
             return x
-        if call == "step" and not np.isfinite(self.action).all():
-            raise UsageError(
-                "A policy's actions must be finite.",
-                given=f"{self.action[~np.isfinite(self.action)][0]} as an action in step {self.steps}",
-                cause="a learning rate that is too high, or rewards of a very large scale",
-                fix="a learning rate ten times lower; the checkpoints before this step are good",
-            )
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        entry = f"[{where[1]}]" if len(where) > 1 else ""
-        number = where[0] if environments is None else int(environments[where[0]])
-        raise NonFiniteStep(
-            f"An environment gives finite numbers as {field}.",
-            given=f"{x[where]} in {field}{entry} of environment {number}, {call} {self.steps}",
-            cause="a division by zero or an unstable simulation in the environment's own code",
-            fix="`covary check-env` on this environment; end the episode before it diverges",
-            where={"kind": field, "environment": number, "call": call, "vector_step": self.steps},
-            batch={"action": np.array(self.action), field: np.array(x)},
-        )
+        raise not_finite(x, field, call, environments, self.action, self.steps)
 
     def close(self) -> None:
         self.venv.close()

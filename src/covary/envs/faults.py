@@ -7,6 +7,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from covary.errors import UsageError
 
 
@@ -21,6 +24,33 @@ class NonFiniteStep(EnvironmentFault):
     def __init__(self, rule: str, *, where: dict[str, Any], batch: dict[str, Any], **told: Any) -> None:
         super().__init__(rule, **told)
         self.where, self.batch = where, batch
+
+
+def not_finite(
+    x: NDArray[np.float32], field: str, call: str, environments: Any, action: NDArray[Any], steps: int
+) -> UsageError:
+    """The fault of whoever made a number of x one that is not finite: an environment, or the policy that gave action.
+
+    x: what all environments gave, or those of these numbers. steps: vector steps so far.
+    """
+    if call == "step" and not np.isfinite(action).all():
+        return UsageError(
+            "A policy's actions must be finite.",
+            given=f"{action[~np.isfinite(action)][0]} as an action in step {steps}",
+            cause="a learning rate that is too high, or rewards of a very large scale",
+            fix="a learning rate ten times lower; the checkpoints before this step are good",
+        )
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+    entry = f"[{where[1]}]" if len(where) > 1 else ""
+    number = where[0] if environments is None else int(environments[where[0]])
+    return NonFiniteStep(
+        f"An environment gives finite numbers as {field}.",
+        given=f"{x[where]} in {field}{entry} of environment {number}, {call} {steps}",
+        cause="a division by zero or an unstable simulation in the environment's own code",
+        fix="`covary check-env` on this environment; end the episode before it diverges",
+        where={"kind": field, "environment": number, "call": call, "vector_step": steps},
+        batch={"action": np.array(action), field: np.array(x)},
+    )
 
 
 def raised(during: str, error: Exception) -> UsageError:

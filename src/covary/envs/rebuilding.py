@@ -29,6 +29,8 @@ class History:
     Attributes:
         began: (N,) the row of each episode's first action.
         lost: (N,) whether an episode is too long to be kept.
+        taken_up: by environment, what it said of itself in the middle of its episode, and its return by then: where
+            that was loaded, the actions are kept from there.
     """
 
     # For episodes that never end: to replay more would take longer than to start another.
@@ -41,6 +43,7 @@ class History:
         self.end = 0
         self.began = np.zeros(n, np.int64)
         self.lost = np.zeros(n, bool)
+        self.taken_up: dict[int, tuple[list[Any], float]] = {}
         self.recent = -(-self.RECENT // n)  # rows that stay, however short episodes are
 
     def add(self, action: NDArray[Any]) -> None:
@@ -65,10 +68,14 @@ class History:
     def restart(self, environments: Any) -> None:
         """These environments have begun an episode."""
         self.began[environments], self.lost[environments] = self.end, False
+        if self.taken_up:
+            for i in np.arange(len(self.began))[environments]:
+                self.taken_up.pop(int(i), None)
 
-    def fill(self, rows: NDArray[Any], ages: Sequence[int]) -> None:
+    def fill(self, rows: NDArray[Any], ages: Sequence[int], taken_up: dict[int, tuple[list[Any], float]]) -> None:
         """Takes over what is known: the latest rows (T, N, *D), of which the last `age` are each environment's; -1
         where nothing is known."""
+        self.taken_up = taken_up
         self.rows, self.end = rows, len(rows)
         self.began = self.end - np.maximum(np.array(ages, np.int64), 0)
         self.lost = np.array(ages) < 0
@@ -79,7 +86,11 @@ class History:
         return rows.reshape(-1, *rows.shape[2:])
 
     def of(self, i: int) -> NDArray[Any] | None:
-        """(T, *D) of environment i; None where they were too many."""
+        """(T, *D) of environment i since its episode began; None where they are not known."""
+        return None if i in self.taken_up else self.since(i)
+
+    def since(self, i: int) -> NDArray[Any] | None:
+        """(T, *D) of environment i since its episode began or was taken up; None where they were too many."""
         return None if self.lost[i] else self.rows[self.began[i] : self.end, i].copy()
 
 
@@ -88,13 +99,14 @@ class Place(NamedTuple):
 
     seed: int
     actions: NDArray[Any] | None  # (T, *shape) since then, as the environment takes them; None: they are not known
-    state: list[Any] | None  # what its layers said of themselves, the outermost first; None: it cannot
+    state: list[Any] | None  # what its layers said before the actions, the outermost first; None: they say nothing
+    ret: float = 0.0  # its return before the actions
 
 
 class Rebuilt(NamedTuple):
     """What an environment showed when it was rebuilt."""
 
-    obs: Any  # None where its own description was loaded: it shows nothing then
+    obs: Any  # None where its own description was loaded, and nothing done since: it shows nothing then
     ret: float
     trouble: str  # why it is not where it was; empty otherwise
 
@@ -142,6 +154,7 @@ def _holds_nothing(layer: Any) -> bool:
 
 def rebuild(env: gymnasium.Env[Any, Any], place: Place) -> Rebuilt:
     """Puts an environment where it was."""
+    obs: Any
     obs, _ = env.reset(seed=place.seed)
     if place.state is not None:
         try:
@@ -152,16 +165,17 @@ def rebuild(env: gymnasium.Env[Any, Any], place: Place) -> Rebuilt:
                 given=f"{type(error).__name__}: {error}",
                 cause="the environment's own code, another version of it, or a checkpoint that was changed",
             ) from error
-        return Rebuilt(None, 0.0, "")
-    if place.actions is None:
+        obs = None
+    elif place.actions is None:
         return Rebuilt(None, 0.0, "its episode is too long to be replayed")
-    total = 0.0
-    for t, action in enumerate(place.actions, 1):
+    actions = place.actions if place.actions is not None else ()
+    total = place.ret
+    for t, action in enumerate(actions, 1):
         obs, reward, terminated, truncated, _ = env.step(action.copy())
         total += float(reward)
         if terminated or truncated:
-            return Rebuilt(obs, total, f"replayed, its episode ends after {t} of {len(place.actions)} steps")
-    return Rebuilt(np.array(obs), total, "")
+            return Rebuilt(obs, total, f"replayed, its episode ends after {t} of {len(actions)} steps")
+    return Rebuilt(None if obs is None else np.array(obs), total, "")
 
 
 def rebuild_together(venv: Any, places: Sequence[Place]) -> list[Rebuilt]:

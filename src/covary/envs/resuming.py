@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from covary.envs import replacing
 from covary.envs.adapter import Adapter
 from covary.envs.batches import GuardedVector
 from covary.envs.rebuilding import (
@@ -96,7 +97,7 @@ def resume(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> Resumed:
         started, lengths = (_counts(meta[name], adapter.n) for name in ("started", "lengths"))
         returns = _numbers(meta["returns"], adapter.n)
         adapter.started[:], (adapter.steps,) = started, _counts([meta["steps"]], 1)
-        rebuilt = _rebuilt(adapter, arrays, meta)
+        rebuilt = _rebuilt(adapter, arrays, meta, returns)
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -107,24 +108,26 @@ def resume(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> Resumed:
         adapter.history.lost[:] = True
         line = "this vector environment resets itself and has no state_dict: its episodes start anew"
         return Resumed(adapter.reset(), np.ones(adapter.n, bool), [line])
-    trouble = [adapter.trouble(i, each, obs[i], float(returns[i])) for i, each in enumerate(rebuilt)]
+    trouble = [replacing.trouble(adapter, i, each, obs[i], float(returns[i])) for i, each in enumerate(rebuilt)]
     fresh = np.array([bool(text) for text in trouble])
     for i in range(adapter.n):
         adapter._return[i], adapter._length[i] = float(returns[i]), int(lengths[i])
     if fresh.any():
+        first = _start_anew(adapter, np.flatnonzero(fresh), obs)
         obs = obs.copy()
-        obs[fresh] = _start_anew(adapter, np.flatnonzero(fresh))
+        obs[fresh] = first
     adapter._shown = obs
     if adapter.workers is not None:  # of the episodes after these
         adapter.workers.table.seeds[:] = [adapter.seed_of(i, int(k)) for i, k in enumerate(adapter.started)]
     return Resumed(obs, fresh, _lines(trouble))
 
 
-def _start_anew(adapter: Adapter, which: NDArray[np.intp]) -> NDArray[np.float32]:
-    """A new episode in these environments. (len(which), O)"""
+def _start_anew(adapter: Adapter, which: NDArray[np.intp], obs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A new episode in these environments. obs: (N, O) where the others stand; returns (len(which), O)."""
     places = {int(i): Place(adapter.seed_of(int(i), int(adapter.started[i])), np.zeros(0), None) for i in which}
     if adapter.workers is not None:
-        first = np.stack([np.asarray(each.obs) for each in adapter.workers.rebuild(places).values()])
+        shown = replacing.rebuild(adapter, adapter.workers, places, obs)
+        first = np.stack([np.asarray(shown[i].obs) for i in places])
     elif adapter.envs is not None:
         first = np.stack([np.asarray(rebuild(adapter.native.envs[i], place).obs) for i, place in places.items()])
     else:
@@ -148,7 +151,7 @@ def _lines(trouble: list[str]) -> list[str]:
     return [f"{who} goes on with a new episode: {why}{cause}"]
 
 
-def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Rebuilt] | None:
+def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any], returns: list[float]) -> list[Rebuilt] | None:
     """Every environment put where it was; None where that cannot be tried."""
     if "together" in meta:
         if not describes_itself(_inner(adapter)):
@@ -167,9 +170,10 @@ def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Reb
         return [Rebuilt(None, 0.0, "")] * adapter.n
     if adapter.self_resetting or "each" not in meta:
         return None
-    places = _places(adapter, arrays, meta)
+    places = _places(adapter, arrays, meta, returns)
     if adapter.workers is not None:
-        rebuilt = list(adapter.workers.rebuild(dict(enumerate(places))).values())
+        by_number = replacing.rebuild(adapter, adapter.workers, dict(enumerate(places)), arrays["envs.obs"])
+        rebuilt = [by_number[i] for i in range(adapter.n)]
     elif adapter.envs is not None:
         rebuilt = [rebuild(env, place) for env, place in zip(adapter.native.envs, places, strict=True)]
     else:
@@ -177,7 +181,7 @@ def _rebuilt(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Reb
     return rebuilt
 
 
-def _places(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Place]:
+def _places(adapter: Adapter, arrays: Arrays, meta: dict[str, Any], returns: list[float]) -> list[Place]:
     """Where each environment stood; the history is filled with what it did since its episode began."""
     n, each = adapter.n, meta["each"]
     ages = [age - 1 for age in _counts([int(age) + 1 for age in meta["ages"]], n)]
@@ -203,7 +207,10 @@ def _places(adapter: Adapter, arrays: Arrays, meta: dict[str, Any]) -> list[Plac
             actions = adapter.decode(flat[at : at + age]) if age else flat[:0]
             at += age
         places.append(Place(adapter.seed_of(i, int(adapter.started[i]) - 1), actions, states[i]))
-    history.fill(rows, [-1 if state is not None else age for age, state in zip(ages, states, strict=True)])
+    away = [] if adapter.workers is None else [i for share in adapter.workers.shares for i in share]
+    # only a process that is lost takes more with it than can be asked
+    taken_up = {i: (state, returns[i]) for i in away if (state := states[i]) is not None}
+    history.fill(rows, [0 if i in taken_up else age for i, age in enumerate(known)], taken_up)
     return places
 
 

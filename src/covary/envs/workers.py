@@ -188,6 +188,7 @@ class WorkerLost(EnvironmentFault):
     def __init__(self, rule: str, *, shares: list[int], what: bytes, **told: Any) -> None:
         super().__init__(rule, **told)
         self.shares, self.what, self.stepping = shares, what, what == _STEP
+        self.who = told["given"]
 
 
 class Workers(VectorEnv[Any, Any, Any]):
@@ -274,28 +275,44 @@ class Workers(VectorEnv[Any, Any, Any]):
         except (EOFError, OSError) as error:
             raise self._lost([share], word) from error
 
-    def _lost(self, shares: list[int], what: bytes) -> WorkerLost:
+    def _lost(self, shares: list[int], what: bytes, replaced: bool = False) -> WorkerLost:
+        """replaced: whether that happened to one which had only just taken another's place."""
         share = shares[0]
         process, numbers = self.processes[share], self.shares[share]
         process.join(1)
         code = process.exitcode
         how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
+        which = f"process {process.pid}, which steps environments {numbers.start} to {numbers.stop - 1}"
+        soon = ", soon after it took another's place" if replaced else ""
+        another = "" if replaced else "--restart-workers, which starts another in its place; "
         return WorkerLost(
             "The processes of --vectorization async must live as long as the run.",
-            given=f"process {process.pid}, which steps environments {numbers.start} to {numbers.stop - 1}, {how}",
+            given=f"{which}, {how}{soon}",
             cause="killed by a signal, or for want of memory; or the environment's own code crashed the interpreter",
-            fix="--restart-workers, which starts another in its place; --vectorization sync; or fewer environments",
+            fix=f"{another}--vectorization sync; or fewer environments",
             shares=shares,
             what=what,
         )
 
     def start_again(self, lost: WorkerLost, places: dict[int, Place]) -> dict[int, Rebuilt]:
-        """Another process for each that was lost, its environments put where they were (places); what they showed."""
+        """Another process for each that was lost, its environments put where they were (places); what they showed. One
+        that is lost meanwhile is followed by a last one."""
         rebuilt: dict[int, Rebuilt] = {}
         for share in lost.shares:
-            self.pipes[share].close()
-            self._start(share)
-            rebuilt |= self._ask(share, _REBUILD, {i: places[i] for i in self.shares[share] if i in places})
+            some = {i: places[i] for i in self.shares[share] if i in places}
+            try:
+                rebuilt |= self._anew(share, some)
+            except WorkerLost:
+                try:
+                    rebuilt |= self._anew(share, some)
+                except WorkerLost as last:
+                    raise self._lost([share], _REBUILD, replaced=True) from last
+        return rebuilt
+
+    def _anew(self, share: int, places: dict[int, Place]) -> dict[int, Rebuilt]:
+        self.pipes[share].close()
+        self._start(share)
+        rebuilt: dict[int, Rebuilt] = self._ask(share, _REBUILD, places)
         return rebuilt
 
     def again(self, lost: WorkerLost) -> None:
@@ -305,7 +322,7 @@ class Workers(VectorEnv[Any, Any, Any]):
                 self.pipes[share].send_bytes(lost.what)
                 fault = self._answer(self.pipes[share])
             except (EOFError, OSError) as error:
-                raise self._lost([share], lost.what) from error
+                raise self._lost([share], lost.what, replaced=True) from error
             if fault is not None:
                 raise fault
 
@@ -332,12 +349,21 @@ class Workers(VectorEnv[Any, Any, Any]):
                 values += [None] * len(numbers)
         return values
 
-    def rebuild(self, places: dict[int, Place]) -> dict[int, Rebuilt]:
-        """Puts the environments that are named where they were; what each showed, by number."""
+    def rebuild(
+        self, places: dict[int, Place], instead: Callable[[WorkerLost], dict[int, Rebuilt]]
+    ) -> dict[int, Rebuilt]:
+        """Puts the environments that are named where they were; what each showed, by number.
+
+        instead: does the same for the environments of a process that is lost meanwhile, or raises.
+        """
         rebuilt = self.row.rebuild(places)
         for share, numbers in enumerate(self.shares):
             if some := {i: places[i] for i in numbers if i in places}:
-                rebuilt |= self._ask(share, _REBUILD, some)
+                try:
+                    rebuilt |= self._ask(share, _REBUILD, some)
+                except WorkerLost as lost:
+                    done = instead(lost)
+                    rebuilt |= {i: done[i] for i in some}
         return rebuilt
 
     def close_extras(self, **kwargs: Any) -> None:
