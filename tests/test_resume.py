@@ -231,7 +231,7 @@ CANNOT = {
     "mpo": (*NUMBERS_ONLY, "beta", "beta beside"),
 }
 KINDS = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE, PAST], ids=["ppo", "actor_critic", "sac"])
-OFTEN = ("drift", "general", "described")  # the rest of each algorithm's is for `make stress`
+OFTEN = ("drift", "general")  # the rest of each algorithm's is for `make stress`
 EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
 EVERYWHERE = [
     pytest.param(

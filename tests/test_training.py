@@ -450,7 +450,7 @@ MPO = {
         ("ppo", PPO | {"steps": 15_000}),
         ("actor_critic", AC | {"steps": 30_000, "hidden": (), "init_std": 0.3}),
         ("actor_critic", AC | TRACES | {"n_envs": 4, "steps": 15_000, "hidden": (), "init_std": 0.3}),
-        ("mpo", MPO | {"steps": 6_000}),
+        pytest.param("mpo", MPO | {"steps": 6_000}, marks=pytest.mark.slow),
     ],
     ids=["ppo", "actor_critic", "actor_critic, traces", "mpo"],
 )
