@@ -14,8 +14,8 @@ so that a ratio compares what ran within a minute or two:
                       are standardised, none of which the others do
     covary-general    the same with fast=False
     hand-written      the eager PyTorch loops in yardstick/by_hand.py
-    sb3, sbx          PPO of Stable-Baselines3 and of SBX (JAX), on the CPU with DummyVecEnv, as documented; SBX in the
-                      virtual environment .venv-sbx, which `make sbx` makes; for a2c, A2C of the former
+    sb3, sbx          the algorithm of Stable-Baselines3 and of SBX (JAX), on the CPU with DummyVecEnv, as documented;
+                      SBX in the virtual environment .venv-sbx, which `make sbx` makes, and without A2C
     covary-full       ppo-A on HalfCheetah, where D = 6, with a full covariance for the diagonal one
     covary-two-cores  PPO on HalfCheetah with two cores, vectorization="auto" and as many threads as it likes
     covary-profile    once for each workload, profile=True: where the time goes; in no ratio, since looking costs time
@@ -25,6 +25,9 @@ so that a ratio compares what ran within a minute or two:
     ppo-A    8 environments x 256 steps, minibatches of 64, 10 epochs; 64-64 tanh for actor and critic
     ppo-B    64 environments x 32 steps, minibatches of 512, 4 epochs; the same networks
     a2c      8 environments x 5 steps, lambda 1; the same networks; SB3 with RMSProp, its default
+
+    sac      one environment, one update after every step from step 100 on, batches of 256; 256-256 ReLU for the
+             policy and the two critics
 
 Learning rate 3e-4 (online: 1e-4 and 5e-4, a2c: 7e-4), gamma 0.99, lambda 0.95.
 

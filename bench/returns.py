@@ -12,6 +12,9 @@ One raw row a seed: the mean return of 100 evaluation episodes (1,000 in some ro
 deterministically, after the last step of training (no checkpoint is picked), on Heliostat the median pointing error
 over all their steps, and on CartPole how often training fell below 300 after 20 episodes in a row above 475. The table
 gives the interquartile mean over the seeds with a 95 % bootstrap interval, and the worst seed.
+
+Rows of `stream_ac` are also given as the mean return of the last 100 episodes of training, which is what its authors'
+script keeps; that is run from .streaming-drl, a clone of github.com/mohmdelsayed/streaming-drl at 407dca7.
 """
 
 from __future__ import annotations
@@ -28,11 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peers
 
 FOLDER = Path(__file__).parent / "results"
 RESULTS, GENERAL = FOLDER / "returns.jsonl", FOLDER / "returns_general.jsonl"
 HELIOSTAT = "covary/Heliostat-v0"
 EVALUATION = 100  # seed of the evaluation episodes, another than settings were tried on
+AUTHORS = "its authors' script:"  # of Stream AC, whose rows are the last episodes of training
 TRACES = {"actor_lam": 0.8, "critic_lam": 0.8}
 CORRELATED = {"exploration": "correlated"}
 GEOMETRY = {"covariance": "full", "periodic": (0,)}
@@ -81,6 +86,8 @@ ROWS = [
     Row("pendulum td3 defaults", "Pendulum-v1", 20_000, "td3", reach=">= -155", episodes=1000),
     Row("heliostat mpo preset", HELIOSTAT, 20_000, "mpo", "auto", GEOMETRY, reach="<= 3"),
     Row("pendulum mpo defaults", "Pendulum-v1", 50_000, "mpo", reach=">= -160", episodes=1000),
+    Row("pendulum published stream_ac", "Pendulum-v1", 300_000, "stream_ac", library=AUTHORS),
+    Row("lunarlander published stream_ac", "LunarLanderContinuous-v3", 1_000_000, "stream_ac", library=AUTHORS),
     Row("heliostat sb3 ppo defaults", HELIOSTAT, 200_000, "ppo", library="sb3"),
     Row("heliostat sb3 ppo our preset's gamma and lambda", HELIOSTAT, 200_000, "ppo", "auto", library="sb3"),
 ]
@@ -88,7 +95,7 @@ ROWS = [
 
 def command(row: Row, seed: int, fast: bool) -> str:
     """The command that trains what a row of Covary's measures."""
-    if row.library == "sb3":
+    if row.library != "covary":
         return f'python bench/returns.py --only "{row.name}"'
     words = ["covary", "train", row.env, "--algo", row.algo, "--steps", str(row.steps), "--seed", str(seed)]
     words += ["--preset", row.preset]
@@ -106,13 +113,20 @@ def measure(job: tuple[Row, int, bool]) -> dict[str, Any]:
     row, seed, fast = job
     began = time.perf_counter()
     trained: list[float] = []
-    returns, errors = with_covary(row, seed, fast, trained) if row.library == "covary" else with_sb3(row, seed)
+    if row.library == "covary":
+        returns, errors = with_covary(row, seed, fast, trained)
+    elif row.library == "sb3":
+        returns, errors = peers.sb3(row.env, row.steps, row.preset, seed, EVALUATION)
+    else:
+        returns, errors = peers.streaming(row.env, row.steps, seed), np.zeros(0)
+        trained += returns.tolist()
     record = {
         **asdict(row),
         "seed": seed,
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "episodes": len(returns),
+        "trained_return": float(np.mean(trained[-peers.COUNTED :])) if trained else None,
         "falls": falls(trained) if row.env == "CartPole-v1" and row.library == "covary" else None,
         "error_deg_median": float(np.median(errors)) if len(errors) else None,
         "error_deg_mean": float(np.mean(errors)) if len(errors) else None,
@@ -157,38 +171,6 @@ def with_covary(row: Row, seed: int, fast: bool, trained: list[float]) -> tuple[
     return result.returns, result.info.get("error_deg", np.zeros(0))
 
 
-def with_sb3(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stable-Baselines3 as its documentation starts, on the same 100 evaluation episodes."""
-    import gymnasium
-    from stable_baselines3 import PPO
-
-    from covary import presets
-    from covary.envs.adapter import Adapter
-    from covary.envs.sources import resolve
-    from covary.envs.vectors import build
-    from covary.evaluation import evaluation_seed
-
-    shared = {}
-    if row.preset == "auto":
-        settings = presets.find(row.env, "ppo")
-        shared = {"gamma": settings["gamma"], "gae_lambda": settings["lam"]}
-    model = PPO("MlpPolicy", gymnasium.make(row.env), seed=seed, device="cpu", **shared)
-    model.learn(row.steps)
-    venv = build(resolve(row.env), 8)
-    adapter = Adapter(venv, lambda env, episode: evaluation_seed(EVALUATION, env + 8 * episode))
-    obs = adapter.reset()
-    errors: list[tuple[int, np.ndarray]] = []
-    returns: list[float] = []
-    while len(returns) < 104:  # all eight end together: thirteen rounds, of which the first 100 episodes count
-        step = adapter.step(model.predict(obs, deterministic=True)[0])
-        errors.append((len(returns), step.info["error_deg"]))
-        returns += [episode.ret for episode in adapter.episodes]
-        adapter.episodes.clear()
-        obs = step.obs
-    counted = [error[: 100 - first] for first, error in errors]
-    return np.array(returns[:100]), np.concatenate(counted)
-
-
 # ------------------------------------------------------------------------------------------------- the table
 
 
@@ -219,25 +201,31 @@ def table(records: list[dict[str, Any]]) -> str:
     rng = np.random.default_rng(0)
     for row in ROWS:
         mine = [r for r in records if r["name"] == row.name]
-        if not mine:
-            continue
-        error = row.metric == "error_deg"
-        x = np.array([r["error_deg_median" if error else "return_mean"] for r in mine])
-        boot = interquartile_mean(rng.choice(x, (10_000, len(x))))
-        low, high = np.percentile(boot, [2.5, 97.5])
-        unit, digits = ("°", 1) if error else ("", 0 if abs(x.mean()) > 100 else 1)
-        form = f".{digits}f"
-        settings = f"{row.library} {row.algo}, " + ("preset" if row.preset == "auto" else "defaults")
-        settings += "".join(f", {name} {value:g}" for name, value in row.options.items() if name in TRACES)
-        if row.library == "sb3" and row.preset == "auto":
-            settings = "sb3 ppo, our preset's γ and λ"
-        what = row.env.split("/")[-1] + (", median error" if error else ", return")
-        worst = x.max() if error else x.min()
-        lines.append(
-            f"| {what} | {settings} | {row.steps // 1000}k | {len(x)} | {interquartile_mean(x):{form}}{unit} "
-            f"| {low:{form}} to {high:{form}} | {worst:{form}}{unit} | {row.reach or '–'} |"
-        )
+        if mine and row.library != AUTHORS:
+            lines.append(line(row, mine, "error_deg_median" if row.metric == "error_deg" else "return_mean", rng))
+        if mine and row.algo == "stream_ac" and row.env != "CartPole-v1":
+            lines.append(line(row, mine, "trained_return", rng))
     return "\n".join(lines)
+
+
+def line(row: Row, records: list[dict[str, Any]], number: str, rng: np.random.Generator) -> str:
+    x = np.array([r[number] for r in records])
+    boot = interquartile_mean(rng.choice(x, (10_000, len(x))))
+    low, high = np.percentile(boot, [2.5, 97.5])
+    error = number == "error_deg_median"
+    unit, digits = ("°", 1) if error else ("", 0 if abs(x.mean()) > 100 else 1)
+    form = f".{digits}f"
+    settings = f"{row.library} {row.algo}, " + ("preset" if row.preset == "auto" else "defaults")
+    settings += "".join(f", {name} {value:g}" for name, value in row.options.items() if name in TRACES)
+    settings += ", correlated" if row.options == CORRELATED else ""
+    if row.library == "sb3" and row.preset == "auto":
+        settings = "sb3 ppo, our preset's γ and λ"
+    what = {"error_deg_median": "median error", "return_mean": "return", "trained_return": "return in training"}[number]
+    worst = x.max() if error else x.min()
+    reach = row.reach if number != "trained_return" else ""
+    middle, span = f"{interquartile_mean(x):{form}}{unit}", f"{low:{form}} to {high:{form}}"
+    cells = [f"{row.env.split('/')[-1]}, {what}", settings, f"{row.steps // 1000}k", str(len(x)), middle, span]
+    return f"| {' | '.join([*cells, f'{worst:{form}}{unit}', reach or '–'])} |"
 
 
 def publish(text: str) -> None:
@@ -259,7 +247,7 @@ def main() -> None:
     args = parser.parse_args()
     file = GENERAL if args.general else RESULTS
     if not args.table:
-        chosen = [row for row in ROWS if args.only in row.name and not (args.general and row.library == "sb3")]
+        chosen = [row for row in ROWS if args.only in row.name and (row.library == "covary" or not args.general)]
         records = rows_on_file(file)
         there = set() if args.again else {(r["name"], r["seed"]) for r in records}
         seeds = range(100, 100 + args.seeds)

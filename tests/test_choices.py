@@ -200,11 +200,11 @@ def test_large_layers_are_left_to_pytorch(here):
 
 def test_small_networks_get_one_thread_without_a_trial(monkeypatch):
     """Whose outcome would differ from run to run, and the last bits with it."""
+    sizes = (((64, 64), 256), ((256, 256), 64), ((16,), 2048))
+    agents = [covary.untrained(Line, fast=False, policy={"hidden": h}, minibatch=minibatch) for h, minibatch in sizes]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", lambda n: pytest.fail("tried"))
-    for hidden, minibatch in (((64, 64), 256), ((256, 256), 64), ((16,), 2048)):
-        agent = covary.untrained(Line, fast=False, policy={"hidden": hidden}, minibatch=minibatch)
-        assert choices.choose(agent, False).threads == 1
+    assert [choices.choose(agent, False).threads for agent in agents] == [1, 1, 1]
 
 
 def test_threads_are_probed_without_a_trace():

@@ -95,6 +95,8 @@ def goals(names: list[str]) -> list[Goal]:
         Goal(a("CartPole"), "≥ 6 × SB3", times(a("CartPole"), "sb3"), 6),
         Goal(a("CartPole"), "≥ 3 × SBX", times(a("CartPole"), "sbx"), 3),
         Goal("a2c CartPole-v1", "≥ 4 × SB3", times("a2c CartPole-v1", "sb3"), 4),
+        Goal("sac Pendulum-v1", "≥ 1.6 × SB3", times("sac Pendulum-v1", "sb3"), 1.6),
+        Goal("sac Pendulum-v1", "≥ 1.05 × SBX", times("sac Pendulum-v1", "sbx"), 1.05),
         Goal(pendulum_b, f"≥ 1.6 × the best peer (SBX, or skrl at {SKRL:.2f} × SB3)", best_peer(pendulum_b), 1.6),
         Goal(cheetah_b, "≥ 1.15 × SBX", times(cheetah_b, "sbx"), 1.15),
         Goal(cheetah_b, "≥ 0.8 × environment alone", times(cheetah_b, "environment"), 0.8),

@@ -18,7 +18,7 @@ from typing import Any
 
 from yardstick.stopwatch import Stopwatch
 from yardstick.systems import COVARY_PACKAGES, PACKAGES, SYSTEMS
-from yardstick.workloads import POINT_MASS, Workload
+from yardstick.workloads import POINT_MASS, STARTS, Workload
 
 SCRIPT = Path(__file__).parent.parent / "overhead.py"
 SBX_PYTHON = SCRIPT.parent.parent / ".venv-sbx" / "bin" / "python"
@@ -94,6 +94,7 @@ def command(w: Workload, cache: str) -> float:
     words = ["train", place, "--algo", w.algo, "--preset", "none"]
     words += ["--steps", str(max(w.n_envs * w.horizon, 1000)), "--n-envs", str(w.n_envs)]
     words += [] if w.online else ["--horizon", str(w.horizon)]
+    words += ["--learning-starts", str(STARTS)] if w.algo == "sac" else []
     words += ["--minibatch", str(w.minibatch)] if w.algo == "ppo" else []
     env = {name: value for name, value in os.environ.items() if name not in THREADS} | {"NUMBA_CACHE_DIR": cache}
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yardstick.stopwatch import Stopwatch
-from yardstick.workloads import A2C_LR, ACTOR_LR, CLIP, CRITIC_LR, GAMMA, LAM, LR, POINT_MASS, Workload
+from yardstick.workloads import A2C_LR, ACTOR_LR, CLIP, CRITIC_LR, GAMMA, LAM, LR, POINT_MASS, STARTS, Workload
 
 More = dict[str, Any]  # what a system adds to its row
 
@@ -49,6 +49,8 @@ def covary(w: Workload, watch: Stopwatch, policy: dict[str, Any] | None = None, 
             shape["policy"] = {"covariance": "full"} | shape["policy"]
     elif algo == "a2c":
         shape |= {"horizon": w.horizon, "actor_lr": A2C_LR, "critic_lr": A2C_LR}
+    elif algo == "sac":
+        shape |= {"learning_rate": LR, "batch": w.minibatch, "learning_starts": STARTS}
     else:
         shape |= {"horizon": w.horizon, "minibatch": w.minibatch, "epochs": w.epochs, "learning_rate": LR, "lam": LAM}
         shape["target_kl"] = 0.0  # every epoch of everyone is run
@@ -66,22 +68,25 @@ def by_hand(w: Workload, watch: Stopwatch) -> More:
 
 
 def peer(w: Workload, watch: Stopwatch, library: str) -> More:
-    """PPO of Stable-Baselines3, or of SBX, which takes the same words, as its documentation starts; or SB3's A2C."""
+    """The algorithm of Stable-Baselines3, or of SBX, which takes the same words, as its documentation starts."""
     import importlib
 
     from stable_baselines3.common.env_util import make_vec_env
 
-    rates: dict[str, Any] = {"learning_rate": LR, "gamma": GAMMA, "gae_lambda": LAM, "clip_range": CLIP}
-    shape: dict[str, Any] = {"n_steps": w.horizon, "batch_size": w.minibatch, "n_epochs": w.epochs}
-    nets = {"net_arch": {"pi": list(w.hidden), "vf": list(w.hidden)}}
+    settings: dict[str, Any] = {"learning_rate": LR, "gamma": GAMMA}
+    nets = {"pi": list(w.hidden), "vf": list(w.hidden)}
+    if w.algo == "ppo":
+        settings |= {"gae_lambda": LAM, "clip_range": CLIP}
+        settings |= {"n_steps": w.horizon, "batch_size": w.minibatch, "n_epochs": w.epochs}
+    elif w.algo == "a2c":
+        settings |= {"learning_rate": A2C_LR, "n_steps": w.horizon}
+    else:
+        settings |= {"batch_size": w.minibatch, "learning_starts": STARTS}
+        nets = {"pi": list(w.hidden), "qf": list(w.hidden)}
     place = {"device": "cpu"} if library == "stable_baselines3" else {}
     venv = make_vec_env(watch.make, n_envs=w.n_envs, seed=0)  # a DummyVecEnv
-    kind = importlib.import_module(library).PPO
-    if w.algo == "a2c":
-        from stable_baselines3 import A2C as kind
-
-        rates, shape = {"learning_rate": A2C_LR, "gamma": GAMMA}, {"n_steps": w.horizon}
-    kind("MlpPolicy", venv, policy_kwargs=nets, seed=0, verbose=0, **place, **rates, **shape).learn(w.total)
+    kind = getattr(importlib.import_module(library), w.algo.upper())
+    kind("MlpPolicy", venv, policy_kwargs={"net_arch": nets}, seed=0, verbose=0, **place, **settings).learn(w.total)
     return {}
 
 

@@ -44,6 +44,7 @@ NAMES = {
     "online point-mass 256-256": "the same, 256-256",
     "online CartPole-v1 32-32": "online actor-critic, CartPole, 32-32",
     "a2c CartPole-v1": "A2C, 8 × 5, CartPole",
+    "sac Pendulum-v1": "SAC, 256-256, batch 256, an update a step, Pendulum",
 }
 SHAPES = {"ppo-A": "PPO, 8 × 256, minibatch 64, 10 epochs", "ppo-B": "PPO, 64 × 32, minibatch 512, 4 epochs"}
 

@@ -11,6 +11,7 @@ import numpy as np
 ACTOR_LR, CRITIC_LR = 1e-4, 5e-4  # of the online loops
 LR, GAMMA, LAM, CLIP, MAX_NORM = 3e-4, 0.99, 0.95, 0.2, 0.5
 A2C_LR = 7e-4
+STARTS = 100  # steps that SAC acts before it learns
 POINT_MASS = "point-mass"
 FAST = ("covary", "covary-full", "covary-two-cores", "covary-profile")
 
@@ -59,12 +60,13 @@ class Workload:
 
     @property
     def algo(self) -> str:
-        return "actor_critic" if self.online else "a2c" if self.name.startswith("a2c") else "ppo"
+        return "actor_critic" if self.online else self.name.partition(" ")[0].partition("-")[0]
 
     @property
     def marks(self) -> tuple[int, int, int]:
         """Steps of each environment before the first update is done, the stopwatch starts, the stopwatch stops."""
-        return self.horizon, self.warm * self.horizon, (self.warm + self.measured) * self.horizon
+        first = STARTS + 1 if self.algo == "sac" else self.horizon
+        return first, self.warm * self.horizon, (self.warm + self.measured) * self.horizon
 
     @property
     def total(self) -> int:
@@ -102,4 +104,7 @@ def workloads(quick: bool = False) -> list[Workload]:
     shape, pole = ((2, 20) if quick else (200, 400)), "CartPole-v1"
     systems = (*alone, *covary, "sb3", *profile)
     made.append(Workload(f"a2c {pole}", pole, (64, 64), 8, 5, 40, 1, *shape, systems))
+    soft = (120, 10) if quick else (300, 500)
+    systems = (*alone, *covary, "sb3", "sbx", *profile)
+    made.append(Workload("sac Pendulum-v1", "Pendulum-v1", (256, 256), 1, 1, 256, 1, *soft, systems))
     return made

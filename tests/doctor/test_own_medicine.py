@@ -16,22 +16,24 @@ EXAMPLES = Path(covary.__file__).parents[2] / "examples"
 
 NUMBERS_ONLY = [name for name in NAMES if find(name).Learner.judges_actions]
 FEW = {"ppo": {"n_envs": 2, "horizon": 64}, "trpo": {"n_envs": 2, "horizon": 64}, "a2c": {"n_envs": 2}}
-FEW |= {algo: {"learning_starts": 64, "batch": 16} for algo in NUMBERS_ONLY}
+SMALL = {"policy": {"hidden": (32, 32)}, "critic": {"hidden": (32, 32)}}
+FEW |= {algo: {"learning_starts": 64, "batch": 16, **SMALL} for algo in NUMBERS_ONLY}
 BY_HAND = {"sac": ("temperature_adam",), "mpo": ("dual_adam",)}
 """Optimizers whose slopes an update writes down, so that no gradient reaches what they move."""
 
 
 @pytest.mark.parametrize(
     ("algo", "env"),
-    [(algo, "Pendulum-v1") for algo in NAMES] + [(algo, "CartPole-v1") for algo in NAMES if algo not in NUMBERS_ONLY],
+    [(algo, "Pendulum-v1") for algo in NAMES]
+    + [pytest.param(algo, "CartPole-v1", marks=pytest.mark.slow) for algo in NAMES if algo not in NUMBERS_ONLY],
 )
 def test_every_algorithm_is_healthy(algo, env, tmp_path):
     few = FEW.get(algo, {})
-    agent = covary.untrained(env, algo, seed=0)
+    agent = covary.untrained(env, algo, seed=0, **few)
     optimizers = [adam for name, adam in agent.learner.optimizers.items() if name not in BY_HAND.get(algo, ())]
     sizes = sorted(tuple(p.shape) for adam in optimizers for p in adam.parameters if p.numel())
     with doctor.watch() as checkup:
-        covary.train(env, algo, 300, seed=0, out=str(tmp_path / "run"), preset="none", **few)
+        covary.train(env, algo, 150, seed=0, out=str(tmp_path / "run"), preset="none", **few)
     assert [finding for finding in checkup.findings if finding.severity != "note"] == []
     assert checkup.troubles == []
     assert len(checkup.case.backwards) >= 10
@@ -39,6 +41,7 @@ def test_every_algorithm_is_healthy(algo, env, tmp_path):
     assert sorted(checkup.case.shapes[key] for key in reached) == sizes, "every parameter is reached by a gradient"
 
 
+@pytest.mark.slow
 def test_every_example_is_healthy_but_the_broken_one():
     paths = sorted(EXAMPLES.glob("*.py"))
     heard = examine(paths, arguments=("600",))
