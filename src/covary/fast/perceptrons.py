@@ -22,6 +22,22 @@ from covary.policies import Density, Policy
 NARROW = 16  # columns of a product, up to which its transpose is several times as fast
 
 
+class Memory:
+    """Tensors for the hidden layers of a batch, which are used again. Networks share one where none needs what another
+    left in it: what a core has just touched is near to it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, int], Tensor] = {}
+        self.version = 0  # what is in it is of the forward pass with this number
+
+    def __call__(self, layer: int, rows: int, width: int) -> Tensor:
+        """(rows, width), with whatever is in it."""
+        kept = self.kept.get((layer, width))
+        if kept is None or len(kept) < rows:
+            kept = self.kept[layer, width] = torch.empty(rows, width)
+        return kept if len(kept) == rows else kept[:rows]
+
+
 class Perceptron:
     """Linear layers with ReLU or tanh between them.
 
@@ -30,6 +46,10 @@ class Perceptron:
 
     Raises:
         Unknown: another kind of layer.
+
+    Attributes:
+        memory: of what the layers give.
+        slopes: of the loss's slopes in it, and of the rows that they are wanted for.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -49,9 +69,8 @@ class Perceptron:
         if len(learns) > 1 or len(set(map(id, self.parameters))) < len(self.parameters):
             raise Unknown("a parameter that is frozen, or that two layers share")
         self.gradients = [torch.zeros_like(p) for p in self.parameters] if learns == {True} else []
-        self.batch, self.version = 0, 0
+        self.memory, self.slopes = Memory(), Memory()
         self.made: list[Tensor] = []  # what each layer but the last gives, (B, width)
-        self.slopes: list[Tensor] = []  # and the loss's slope in it
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, inputs) -> (B, outputs). Where x has a gradient, that is all that goes back; else the parameters'."""
@@ -64,14 +83,13 @@ class Perceptron:
         return self.forward(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.version += 1
-        if len(x) != self.batch:
-            self.batch = len(x)
-            widths = [layer.out_features for layer, _ in self.layers[:-1]]
-            self.made, self.slopes = ([torch.empty(self.batch, w) for w in widths] for _ in range(2))
-        for (layer, activation), out in zip(self.layers, self.made, strict=False):
+        self.memory.version += 1
+        self.made = []
+        for k, (layer, activation) in enumerate(self.layers[:-1]):
+            out = self.memory(k, len(x), layer.out_features)
             torch.addmm(layer.bias.detach(), x, layer.weight.detach().mT, out=out)
             x = out.clamp_min_(0) if activation is nn.ReLU else out.tanh_() if activation is nn.Tanh else out
+            self.made.append(x)
         last = self.layers[-1][0]
         return torch.addmm(last.bias.detach()[:, None], last.weight.detach(), x.mT).mT
 
@@ -83,11 +101,7 @@ class Perceptron:
                 _product(slope.mT, before, self.gradients[2 * k])
                 torch.sum(slope, 0, out=self.gradients[2 * k + 1])
             if k:
-                slope = torch.mm(slope, layer.weight.detach(), out=self.slopes[k - 1])
-                if (activation := self.layers[k - 1][1]) is nn.ReLU:
-                    torch.ops.aten.threshold_backward.grad_input(slope, before, 0, grad_input=slope)
-                elif activation is nn.Tanh:
-                    torch.ops.aten.tanh_backward.grad_input(slope, before, grad_input=slope)
+                slope = self._through(k, slope, before)
         if not to_input:
             return None, self.gradients
         return _by_weight(slope, self.layers[0][0]), []
@@ -95,13 +109,20 @@ class Perceptron:
     def to_input(self, slope: Tensor, rows: Tensor) -> Tensor:
         """The slope in the input of some rows (R,) of the batch, from that of their outputs (R, outputs). -> (R, I)"""
         for k in reversed(range(1, len(self.layers))):
-            made, activation = self.made[k - 1], self.layers[k - 1][1]
-            slope = slope @ self.layers[k][0].weight.detach()
-            if activation is nn.ReLU:
-                slope *= made[rows] > 0
-            elif activation is nn.Tanh:
-                slope *= 1 - made[rows].square()
+            made = self.made[k - 1]
+            before = torch.index_select(made, 0, rows, out=self.slopes(-k, len(rows), made.shape[1]))
+            slope = self._through(k, slope, before)
         return _by_weight(slope, self.layers[0][0])
+
+    def _through(self, k: int, slope: Tensor, before: Tensor) -> Tensor:
+        """The slope behind layer k and before the activation under it, which gave `before`."""
+        layer, activation = self.layers[k][0], self.layers[k - 1][1]
+        slope = torch.mm(slope, layer.weight.detach(), out=self.slopes(k, len(slope), layer.in_features))
+        if activation is nn.ReLU:
+            torch.ops.aten.threshold_backward.grad_input(slope, before, 0, grad_input=slope)
+        elif activation is nn.Tanh:
+            torch.ops.aten.tanh_backward.grad_input(slope, before, grad_input=slope)
+        return slope
 
 
 def _by_weight(slope: Tensor, layer: nn.Linear) -> Tensor:
@@ -123,15 +144,15 @@ class _Pass(torch.autograd.Function):
     def forward(ctx: Any, network: Perceptron, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.network, ctx.to_input = network, not parameters
         out = network.forward(x)
-        ctx.version = network.version
+        ctx.version = network.memory.version
         ctx.save_for_backward(x)
         return out
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         network: Perceptron = ctx.network
-        if network.version != ctx.version:
-            raise RuntimeError("this network was called again before its gradient was asked for")
+        if network.memory.version != ctx.version:
+            raise RuntimeError("this network was called again, or one that shares its memory, before its gradient was asked for")
         (x,) = ctx.saved_tensors
         to_x, gradients = network.backward(x, slopes[0], ctx.to_input)
         return None, to_x, *gradients
@@ -206,12 +227,15 @@ class FastValues:
     def fit(self, x: Tensor, action: Tensor, y: Tensor, weight: Tensor) -> tuple[float, Tensor]:
         """Leaves the gradient of sum_k mean(weight (Q_k - y)^2) / 2 where the optimizer looks for it. The loss, and
         the mean size of the errors (B,)."""
-        inputs = torch.cat([x, action], -1)
-        error = torch.cat([network.forward(inputs) for network in self.networks], -1) - y[:, None]
-        slope = error * (weight / len(y))[:, None]
-        for k, network in enumerate(self.networks):
-            network.backward(inputs, slope[:, k : k + 1], False)
-        return 0.5 * float(torch.dot(slope.reshape(-1), error.reshape(-1))), error.abs().mean(-1)
+        inputs, target, share = torch.cat([x, action], -1), y[:, None], (weight / len(y))[:, None]
+        loss, sizes = 0.0, torch.zeros_like(target)
+        for network in self.networks:  # forwards and back, while what is between is near
+            error = network.forward(inputs) - target
+            slope = error * share
+            network.backward(inputs, slope, False)
+            loss += 0.5 * float(torch.dot(slope.squeeze(-1), error.squeeze(-1)))
+            sizes += error.abs()
+        return loss, sizes.squeeze(-1) / len(self.networks)
 
     def least(self, x: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """The smallest of the K values, (B,), and its slope in the action, (B, A)."""
@@ -276,8 +300,12 @@ class FastNetworks:
             self.targets.append(of_policy)
         self.optimizers = list(learner.optimizers.values())
         rooms = {id(p): view for adam in self.optimizers for p, view in zip(adam.parameters, adam.views, strict=True)}
+        slopes = Memory()
         for network in (self.policy.network, *self.critic.networks):
             network.gradients = [rooms[id(p)] for p in network.parameters]
+            network.slopes = slopes
+        for network in self.target.networks:  # which nothing goes back through
+            network.memory = self.critic.networks[0].memory
         for adam in self.optimizers:
             adam.kernel = descent.descend
         for target in self.targets:
