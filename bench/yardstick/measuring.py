@@ -92,7 +92,8 @@ def command(w: Workload, cache: str) -> float:
     later), as a user has them: on all cores."""
     place = f"{SCRIPT.parent / 'yardstick' / 'workloads.py'}:PointMass" if w.env_id == POINT_MASS else w.env_id
     words = ["train", place, "--algo", w.algo, "--preset", "none"]
-    words += ["--steps", str(max(w.n_envs * w.horizon, 1000)), "--n-envs", str(w.n_envs)]
+    steps = STARTS + 1 if w.algo == "sac" else max(w.n_envs * w.horizon, 1000)
+    words += ["--steps", str(steps), "--n-envs", str(w.n_envs)]
     words += [] if w.online else ["--horizon", str(w.horizon)]
     words += ["--learning-starts", str(STARTS)] if w.algo == "sac" else []
     words += ["--minibatch", str(w.minibatch)] if w.algo == "ppo" else []

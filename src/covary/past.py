@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -72,6 +72,7 @@ class Past:
             priority=config.priority,
         )
         self.reward_scale = ReturnScale(config.n_envs)
+        self.kernel: Callable[[Rollout], None] | None = None  # what shows a rollout in place of `add`
         self.updates = 0
         self.due = 0.0
 
@@ -79,6 +80,9 @@ class Past:
         """Keeps what happened, and shows it to the normaliser and to the scale of rewards."""
         c = self.config
         self.memory.add(rollout)
+        if self.kernel is not None:
+            self.kernel(rollout)
+            return
         happened = rollout.obs if bool(rollout.valid.all()) else rollout.obs[rollout.valid > 0]
         if happened.numel():
             self.policy.observe(happened)

@@ -141,6 +141,11 @@ def test_a_gradient_of_what_was_overwritten_is_refused():
     network(torch.randn(4, 3))
     with pytest.raises(RuntimeError, match="called again"):
         torch.autograd.grad(first.sum(), network.parameters)
+    values, action = FastValues(QValues(2, 3, 1, (8,), "relu")), torch.randn(4, 1, requires_grad=True)
+    least = values.smallest(torch.randn(4, 3), action)
+    values(torch.randn(4, 3), torch.randn(4, 1))
+    with pytest.raises(RuntimeError, match="called again"):
+        torch.autograd.grad(least.sum(), action)
 
 
 @pytest.mark.parametrize("case", BY_KERNELS)

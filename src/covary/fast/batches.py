@@ -3,37 +3,16 @@ would cost as much as the network. The formulas stand in `covary.advantages`."""
 
 from __future__ import annotations
 
-import math
-
 from numba import float64, int64, void
 
-from covary.fast.compiled import Indices, Matrix, Numbers, Table, Vector, kernel, part
+from covary.fast.compiled import Indices, Matrix, Numbers, Table, Vector, kernel
 from covary.fast.dense import forward
 from covary.fast.densities import DEPTH, TOP, VALUE, score
-from covary.fast.steps import DISCOUNT, LAM, POLICY, REWARD, SCALED, VALID, locate, normalize, observe
+from covary.fast.running import DISCOUNT, LAM, REWARD, SCALED, scale_rewards
+from covary.fast.steps import POLICY, locate, normalize
 
 LOG_PROB, ADVANTAGE, TARGET, OLD_VALUE = range(4)  # rows of what `estimates` makes
 GAMMA, LAMBDA, SCALE_REWARDS = range(3)
-
-
-@part(void(Numbers, Numbers, Matrix, float64, int64))
-def _scale_rewards(running, carry, steps, gamma, n):
-    """`covary.returns.ReturnScale` over T steps of n environments, from the row REWARD to the row SCALED. running:
-    count, mean and m2 of the returns."""
-    for i in range(steps.shape[1]):
-        b = i % n
-        carry[b] = steps[REWARD, i] + gamma * carry[b]
-        if steps[VALID, i] > 0.0:
-            running[0] += 1.0
-            delta = carry[b] - running[1]
-            running[1] += delta / running[0]
-            running[2] += delta * (carry[b] - running[1])
-        carry[b] *= steps[LAM, i]
-    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
-    scale = 1.0 / std if std > 1e-8 else 1.0
-    for i in range(steps.shape[1]):
-        r = steps[REWARD, i] * scale
-        steps[SCALED, i] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
 
 
 @kernel(
@@ -74,7 +53,7 @@ def estimates(
     size, most, ends = len(obs), work.shape[1], 0
     gamma, lam = options[GAMMA], options[LAMBDA]
     if options[SCALE_REWARDS] > 0.0:
-        _scale_rewards(running, carry, steps, gamma, n)
+        scale_rewards(running, carry, steps, gamma, n)
     else:
         for i in range(size):
             steps[SCALED, i] = steps[REWARD, i]
@@ -112,9 +91,3 @@ def estimates(
             advantage += discount * lam * steps[LAM, i] * made[ADVANTAGE, i + n]
         made[ADVANTAGE, i] = advantage
         made[TARGET, i] = advantage + value
-
-
-@kernel(void(Matrix, Matrix, Numbers, Numbers, Numbers, Vector, Vector))
-def show(obs, steps, count, mean64, m2, mean, inv_std):
-    """The rows of obs (B, O) that happened, to the normaliser. steps: (5, B)."""
-    observe(obs, steps, len(obs), count, mean64, m2, mean, inv_std)

@@ -8,18 +8,8 @@ from covary.fast.compiled import Numbers, kernel
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, TOP, VALUE, score
 from covary.fast.descent import ADAM, move, norm_of
-from covary.fast.steps import (
-    DISCOUNT,
-    POLICY,
-    SCALED,
-    VALID,
-    add_entropy,
-    locate,
-    normalize,
-    observe,
-    reach,
-    weigh,
-)
+from covary.fast.running import DISCOUNT, SCALED, VALID, observe
+from covary.fast.steps import POLICY, add_entropy, locate, normalize, reach, weigh
 from covary.fast.stepwise import (
     BAD_STEP,
     ENTROPY_COEF,

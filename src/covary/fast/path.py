@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covary.advantages import Estimates
-from covary.fast.steps import VALID, act
-from covary.fast.tables import Unknown, check_entropy, numpy_of, read
-from covary.nets import RunningNorm
+from covary.fast.running import VALID
+from covary.fast.steps import act
+from covary.fast.tables import Unknown, check_entropy, normalizer_of, numpy_of, read, steps_of
 from covary.optim import ObGD
 from covary.types import Rollout
 
@@ -67,7 +67,7 @@ class FastPath:
             moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
             optimizer.settings[0] = config.max_grad_norm
             self.descent = (self.gradient, *moments, sizes, np.array(optimizer.rates), optimizer.settings)
-        self.normalizer, self.clip = _normalizer(policy.normalizer, int(tables.layers[0, 2]))
+        self.normalizer, self.clip = normalizer_of(policy.normalizer, int(tables.layers[0, 2]))
         if learner.online:  # what is not needed is not compiled
             from covary.fast.stepwise import REFUSED
 
@@ -88,9 +88,10 @@ class FastPath:
             enough = learner.horizon * config.n_envs >= WORTH
             self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
         if not learner.online and not hasattr(config, "minibatch"):  # a rollout is learned from once, and short
-            from covary.fast.batches import estimates, show
+            from covary.fast.batches import estimates
+            from covary.fast.running import remember
 
-            self._estimates, self._show = estimates, show
+            self._estimates, self._remember = estimates, remember
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, bonus, scaled])
         ours = (*self.policy, *self.descent, optimizer.taken)
@@ -153,7 +154,7 @@ class FastPath:
         """
         c, scale = self.learner.config, self.learner.reward_scale
         before = scale.running.copy(), scale.carry.copy()
-        steps = _table(rollout)
+        steps = steps_of(rollout)
         size, n = steps.shape[1], rollout.reward.shape[1]
         obs, next_obs = (part.numpy().reshape(size, -1) for part in (rollout.obs, rollout.next_obs))
         latents = _columns(rollout.latent.flatten(0, 1))
@@ -175,8 +176,9 @@ class FastPath:
     def observe(self, rollout: Rollout) -> None:
         """Shows the normaliser the observations of the steps that happened, of which there is one at least."""
         if self.clip < math.inf:
-            steps = _table(rollout)
-            self._show(rollout.obs.numpy().reshape(steps.shape[1], -1), steps, *self.normalizer)
+            steps = steps_of(rollout)
+            obs = rollout.obs.numpy().reshape(steps.shape[1], -1)
+            self._remember(obs, steps, 1, -1.0, *self.rewards[1:], *self.normalizer)
 
     def whole(self, batch: Any) -> tuple[float, float, float, float]:
         """The step of `a2c`: a pass of one minibatch, the whole batch, whose ratios are 1 since the policy is still the
@@ -234,24 +236,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _table(rollout: Rollout) -> Floats:
-    """(5, B) reward, discount, lam and valid, and a row to write to."""
-    table = np.empty((5, rollout.reward.numel()), np.float32)
-    for row, part in enumerate((rollout.reward, rollout.discount, rollout.lam, rollout.valid)):
-        table[row] = part.numpy().reshape(-1)
-    return table
-
-
 def _columns(latent: Tensor) -> Floats:
     """(B, D) or, of choices, (B,) -> (B, D) float32."""
     array: Floats = latent.reshape(len(latent), -1).float().contiguous().numpy()
     return array
-
-
-def _normalizer(module: Any, features: int) -> tuple[tuple[NDArray[Any], ...], float]:
-    """count, mean64, m2, mean, inv_std; and where standardised observations are clipped, infinite for not at all."""
-    if isinstance(module, RunningNorm):
-        kept = (module.count.view(1), module.mean64, module.m2, module.mean, module.inv_std)
-        return tuple(numpy_of(x) for x in kept), module.CLIP
-    nothing = (np.zeros(1), np.zeros(features), np.zeros(features))
-    return (*nothing, np.zeros(features, np.float32), np.ones(features, np.float32)), np.inf

@@ -14,10 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary.fast import descent, diagonal
-from covary.fast.tables import OTHERS, Unknown, check_nobody_watches, check_unchanged, modules_of
+from covary.fast.running import remember
+from covary.fast.tables import (
+    OTHERS,
+    Unknown,
+    check_nobody_watches,
+    check_unchanged,
+    modules_of,
+    normalizer_of,
+    steps_of,
+)
 from covary.heads import GaussianHead
 from covary.nets import QValues
 from covary.policies import Density, Policy
+from covary.types import Rollout
 
 NARROW = 16  # columns of a product, up to which its transpose is several times as fast
 
@@ -93,10 +103,15 @@ class Perceptron:
         last = self.layers[-1][0]
         return torch.addmm(last.bias.detach()[:, None], last.weight.detach(), x.mT).mT
 
+    def check(self, version: int) -> None:
+        """Raises RuntimeError where what the forward pass of this number made is gone."""
+        if self.memory.version != version:
+            raise RuntimeError("this network was called again before its gradient was asked for")
+
     def backward(self, x: Tensor, slope: Tensor, to_input: bool) -> tuple[Tensor | None, list[Tensor]]:
         """The slope in x or, where that is not asked for, in the parameters."""
         for k in reversed(range(len(self.layers))):
-            layer, before = self.layers[k][0], self.made[k - 1] if k else x
+            before = self.made[k - 1] if k else x
             if not to_input:
                 _product(slope.mT, before, self.gradients[2 * k])
                 torch.sum(slope, 0, out=self.gradients[2 * k + 1])
@@ -151,8 +166,7 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         network: Perceptron = ctx.network
-        if network.memory.version != ctx.version:
-            raise RuntimeError("this network was called again, or one that shares its memory, before its gradient was asked for")
+        network.check(ctx.version)
         (x,) = ctx.saved_tensors
         to_x, gradients = network.backward(x, slopes[0], ctx.to_input)
         return None, to_x, *gradients
@@ -201,8 +215,13 @@ class Draws:
         self.given = (outputs.numpy(), self.own.numpy(), self.per_state, noise.numpy(), *self.box)
         diagonal.draw(*self.given, latent.numpy(), seen.numpy(), log_prob.numpy())
         self.given += (latent.numpy(), seen.numpy())
-        self.x = x
+        self.x, self.drawn = x, latent
         return seen, log_prob
+
+    def latent(self, x: Tensor, noise: Tensor) -> Tensor:
+        """(B, D) of an action each."""
+        self(x, noise)
+        return self.drawn
 
     def back(self, to_seen: Tensor, weight: float) -> None:
         """Leaves the gradient of weight * sum(log_prob) + sum(to_seen * seen) where the optimizer looks for it."""
@@ -271,10 +290,13 @@ class _Smallest(torch.autograd.Function):
         all_of_them = values(x, action)
         least, ctx.which = all_of_them.min(0)
         ctx.values, ctx.width = values, action.shape[1]
+        ctx.versions = [network.memory.version for network in values.networks]
         return least
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
+        for network, version in zip(ctx.values.networks, ctx.versions, strict=True):
+            network.check(version)
         return None, None, ctx.values._slopes(ctx.which, slopes[0][:, None], ctx.width)
 
 
@@ -317,6 +339,16 @@ class FastNetworks:
             self.draws = None
         self.normalizer = learner.policy.normalizer
         self.acting = FastPolicy(learner.policy)  # in memory of its own, for another batch
+        self.draws_to_act = None if self.draws is None else Draws(self.acting)
+        self.past, gamma = learner.past, learner.config.gamma if learner.config.scale_rewards else -1.0
+        scale, kept = learner.past.reward_scale, normalizer_of(self.normalizer, learner.critic.observation)[0]
+        self.to_remember = (learner.config.n_envs, gamma, scale.running, scale.carry, *kept)
+        self.past.kernel = self.remember
+
+    def remember(self, rollout: Rollout) -> None:
+        """Shows a rollout to the normaliser and to the scale of rewards."""
+        steps = steps_of(rollout)
+        remember(rollout.obs.numpy().reshape(steps.shape[1], -1), steps, *self.to_remember)
 
     def soft_target(self, batch: Any, alpha: float) -> Tensor:
         """`covary.algorithms.sac.critic_target`."""
@@ -334,10 +366,15 @@ class FastNetworks:
             adam.kernel = None
         for target in self.targets:
             target.kernel = None
+        self.past.kernel = None
 
     @torch.no_grad()
     def act(self, obs: NDArray[np.float32], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """As `covary.agent.Agent.sample`."""
-        density = self.acting.density(self.normalizer(torch.from_numpy(obs)))
-        latent = density.sample_latent(noise=torch.from_numpy(noise))
-        return latent.numpy(), density.to_action(latent).numpy()
+        x, drawn = self.normalizer(torch.from_numpy(obs)), torch.from_numpy(noise)
+        if self.draws_to_act is None:
+            density = self.acting.density(x)
+            latent = density.sample_latent(noise=drawn)
+        else:
+            latent = self.draws_to_act.latent(x, drawn)
+        return latent.numpy(), self.acting.head.geometry.to_action(latent).numpy()

@@ -31,7 +31,6 @@ from covary.fast.densities import (
 
 _ZERO = float32(0.0)
 POLICY = (Vector, Rows, Indices, Rows, Table, Table)  # parameters, layers, plan, dims, box, given
-REWARD, DISCOUNT, LAM, VALID, SCALED = range(5)  # rows of a table of steps
 
 
 @part(float64(Vector))
@@ -93,30 +92,6 @@ def normalize(obs, row, mean, inv_std, clip, work, column):
     for k in range(obs.shape[1]):
         x = (obs[row, k] - mean[k]) * inv_std[k]
         work[k, column] = -bound if x < -bound else (bound if x > bound else x)
-
-
-@part(void(Matrix, Matrix, int64, Numbers, Numbers, Numbers, Vector, Vector))
-def observe(obs, steps, n, count, mean64, m2, mean, inv_std):
-    """`covary.nets.RunningNorm.update` with the rows of obs that happened."""
-    seen = 0.0
-    for b in range(n):
-        seen += steps[VALID, b]
-    total = count[0] + seen
-    for k in range(obs.shape[1]):
-        new = 0.0
-        for b in range(n):
-            new += float64(obs[b, k]) * steps[VALID, b]
-        new /= seen
-        squares = 0.0
-        for b in range(n):
-            squares += (float64(obs[b, k]) - new) ** 2 * steps[VALID, b]
-        delta = new - mean64[k]
-        m2[k] += squares + delta * delta * (count[0] * seen / total)
-        mean64[k] += delta * (seen / total)
-        if total >= 10.0:
-            mean[k] = mean64[k]
-            inv_std[k] = 1.0 / math.sqrt(m2[k] / total + 1e-8)
-    count[0] = total
 
 
 @kernel(void(*POLICY, Vector, Vector, float64, Matrix, Matrix, Matrix, Matrix, Matrix, Table, Table))

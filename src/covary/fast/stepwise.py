@@ -10,7 +10,8 @@ from numba import float32, float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, part
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
-from covary.fast.steps import DISCOUNT, LAM, POLICY, REWARD, SCALED, VALID, locate, normalize
+from covary.fast.running import DISCOUNT, LAM, REWARD, SCALED, VALID
+from covary.fast.steps import POLICY, locate, normalize
 
 BAD_STEP, LEARNED, REFUSED = range(3)
 """What a step's kernel says: a number of the step is not finite; it has learned; one that it made itself is not

@@ -21,6 +21,7 @@ from covary.more_heads import BetaHead, ChoicesHead, ProductHead
 from covary.nets import RunningNorm, Value
 from covary.optim import Adam, ObGD
 from covary.policies import Policy
+from covary.types import Rollout
 
 # As the kernels have them; repeated here so that reading an agent needs no Numba.
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.Tanh: 1, nn.ReLU: 2, nn.ELU: 3, nn.LeakyReLU: 4}
@@ -240,3 +241,20 @@ def numpy_of(tensor: Tensor) -> NDArray[Any]:
     """The tensor's own memory."""
     array: NDArray[Any] = tensor.detach().numpy()
     return array
+
+
+def normalizer_of(module: Any, features: int) -> tuple[tuple[NDArray[Any], ...], float]:
+    """count, mean64, m2, mean, inv_std; and where standardised observations are clipped, infinite for not at all."""
+    if isinstance(module, RunningNorm):
+        kept = (module.count.view(1), module.mean64, module.m2, module.mean, module.inv_std)
+        return tuple(numpy_of(x) for x in kept), module.CLIP
+    nothing = (np.zeros(1), np.zeros(features), np.zeros(features))
+    return (*nothing, np.zeros(features, np.float32), np.ones(features, np.float32)), np.inf
+
+
+def steps_of(rollout: Rollout) -> NDArray[np.float32]:
+    """(5, B) reward, discount, lam and valid, and a row to write to."""
+    table = np.empty((5, rollout.reward.numel()), np.float32)
+    for row, part in enumerate((rollout.reward, rollout.discount, rollout.lam, rollout.valid)):
+        table[row] = part.numpy().reshape(-1)
+    return table

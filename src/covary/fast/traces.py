@@ -7,7 +7,8 @@ from numba import float32, float64, int64
 
 from covary.fast.compiled import Matrix, Numbers, kernel
 from covary.fast.descent import ADAM, move, norm_of
-from covary.fast.steps import DISCOUNT, LAM, POLICY, VALID, observe, reach, weigh
+from covary.fast.running import DISCOUNT, LAM, VALID, observe
+from covary.fast.steps import POLICY, reach, weigh
 from covary.fast.stepwise import (
     BAD_STEP,
     GAMMA,
