@@ -209,8 +209,8 @@ def test_a_beta_comes_from_another():
             covary.untrained(worlds.Solid, **other).start_from(new)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
-@pytest.mark.parametrize("bounds", ["beta", ("squash", "beta", "clip")], ids=str)
+@pytest.mark.parametrize("algo", ["ppo", pytest.param("actor_critic", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bounds", [pytest.param("beta", marks=pytest.mark.slow), ("squash", "beta", "clip")], ids=str)
 def test_a_beta_learns(algo, bounds, tmp_path):
     sizes = {"ppo": {"n_envs": 8, "horizon": 64, "minibatch": 64, "steps": 8192, "gamma": 0.0}}.get(
         algo, {"steps": 600}
@@ -481,7 +481,7 @@ def test_init_from_a_run_and_training_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("world", [worlds.Dials, worlds.Switches])
-@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("algo", ["ppo", pytest.param("actor_critic", marks=pytest.mark.slow)])
 def test_several_choices_learn(world, algo, tmp_path):
     sizes = {"ppo": {"n_envs": 8, "horizon": 64, "minibatch": 64, "steps": 4096, "gamma": 0.0}}.get(
         algo, {"steps": 600}
@@ -576,7 +576,7 @@ def test_a_low_rank_does_not_start_from_more(before):
         covary.untrained(worlds.Solid, covariance="lowrank").start_from(covary.untrained(worlds.Solid, **before))
 
 
-@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("algo", ["ppo", pytest.param("actor_critic", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("per_state", [False, True])
 def test_a_low_rank_covariance_learns(algo, per_state, tmp_path):
     """The reward asks for three actions whose mean is right: correlations that cancel are worth more."""

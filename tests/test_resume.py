@@ -160,6 +160,9 @@ ENVIRONMENTS = {
     "limit": (lambda: limited, SYNC),
     "full": (lambda: Drift, SYNC | {"policy": {"covariance": "full", "state_dependent": True, "hidden": (8,)}}),
     "low rank": (lambda: Drift, SYNC | {"policy": {"covariance": "lowrank", "state_dependent": True, "hidden": (8,)}}),
+    "wrapped": (lambda: Drift, SYNC | {"policy": {"covariance": "full", "periodic": (1,), "hidden": (8,)}}),
+    "clipped": (lambda: Drift, SYNC | {"policy": {"bounds": ("clip", "mean"), "hidden": (8,)}}),
+    "fixed": (lambda: Drift, SYNC | {"policy": {"covariance": "fixed", "hidden": (8,)}}),
     "dials": (lambda: Dials, SYNC),
     "dials, processes": (lambda: Dials, ASYNC),
     "switches": (lambda: Switches, SYNC),
@@ -225,10 +228,10 @@ NUMBERS_ONLY = ("choices", "general choices", "dials", "dials, processes", "swit
 CANNOT = {
     "actor_critic, traces": set(ENVIRONMENTS) - {"drift", "general choices", "full", "vector"},
     "stream_ac": ("vector",),  # one environment needs none
-    "sac": NUMBERS_ONLY,
+    "sac": (*NUMBERS_ONLY, "clipped", "fixed"),
     "sac, prioritised": set(ENVIRONMENTS) - {"drift", "full"},
-    "td3": (*NUMBERS_ONLY, "full", "low rank", "beta", "beta beside"),
-    "mpo": (*NUMBERS_ONLY, "beta", "beta beside"),
+    "td3": (*NUMBERS_ONLY, "full", "low rank", "wrapped", "clipped", "beta", "beta beside"),
+    "mpo": (*NUMBERS_ONLY, "beta", "beta beside", "clipped", "fixed"),
 }
 KINDS = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE, PAST], ids=["ppo", "actor_critic", "sac"])
 OFTEN = ("drift", "general")  # the rest of each algorithm's is for `make stress`

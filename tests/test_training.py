@@ -157,14 +157,14 @@ WIDE = [
     ("ppo", Plane, {"covariance": "full", "periodic": (0, 1), "entropy_coef": 0.01}),
     ("ppo", Choice, {"target_kl": 0.001}),
     ("a2c", Plane, {"covariance": "full", "periodic": (0, 1), "entropy_coef": 0.01}),
-    ("a2c", Choice, {"entropy_coef": 0.01}),
+    pytest.param("a2c", Choice, {"entropy_coef": 0.01}, marks=pytest.mark.slow),
     ("trpo", Plane, {"covariance": "full", "periodic": (0,)}),
-    ("trpo", Choice, {}),
+    pytest.param("trpo", Choice, {}, marks=pytest.mark.slow),
     ("actor_critic", Plane, {"covariance": "full", "periodic": (0, 1), "entropy_coef": 0.01}),
-    ("actor_critic", Choice, {"entropy_coef": 0.01}),
+    pytest.param("actor_critic", Choice, {"entropy_coef": 0.01}, marks=pytest.mark.slow),
     ("actor_critic", Plane, {"actor_lam": 0.9, "critic_lam": 0.5}),
     ("stream_ac", Plane, {}),
-    ("stream_ac", Choice, {}),
+    pytest.param("stream_ac", Choice, {}, marks=pytest.mark.slow),
 ]
 
 
@@ -249,7 +249,7 @@ def test_untrained_is_what_training_starts_from(here):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("env", [Line, Choice])
+@pytest.mark.parametrize("env", [Line, pytest.param(Choice, marks=pytest.mark.slow)])
 def test_sizes_that_divide_nothing(algo, sizes, steps, env, here):
     agent = train(env, algo, eval_every=17, save_every=11, eval_episodes=3, **sizes)
     assert agent.steps == steps
@@ -261,7 +261,9 @@ def test_sizes_that_divide_nothing(algo, sizes, steps, env, here):
 
 
 @BOTH
-@pytest.mark.parametrize("horizon", [1, 2, 7])
+@pytest.mark.parametrize(
+    "horizon", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_a_vector_environment_that_resets_itself(algo, horizon, here):
     """With NEXT_STEP autoreset every sixth step is a phantom; only what Line itself counts is a transition."""
     calls = []
@@ -467,8 +469,8 @@ def test_a_regulator_learns_the_gain_of_the_riccati_equation(algo, options, here
     ("algo", "options"),
     [
         ("ppo", PPO | {"steps": 15_000}),
-        ("actor_critic", AC | {"n_envs": 2, "actor_lr": 3e-3, "steps": 8_000}),
-        ("stream_ac", {"steps": 8_000}),
+        pytest.param("actor_critic", AC | {"n_envs": 2, "actor_lr": 3e-3, "steps": 8_000}, marks=pytest.mark.slow),
+        pytest.param("stream_ac", {"steps": 8_000}, marks=pytest.mark.slow),
         ("mpo", MPO | {"steps": 2_000}),
     ],
     ids=["ppo", "actor_critic", "stream_ac", "mpo"],

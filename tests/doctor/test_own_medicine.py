@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import worlds
 from clinic import examine, serious
 
 import covary
@@ -39,6 +40,55 @@ def test_every_algorithm_is_healthy(algo, env, tmp_path):
     assert len(checkup.case.backwards) >= 10
     reached = checkup.case.reached
     assert sorted(checkup.case.shapes[key] for key in reached) == sizes, "every parameter is reached by a gradient"
+
+
+DENSITIES = {
+    "squashed, full": (worlds.Plane, {"covariance": "full", "state_dependent": True}),
+    "wrapped, full": (worlds.Plane, {"covariance": "full", "periodic": (0,), "state_dependent": True}),
+    "wrapped, diagonal": (worlds.Plane, {"covariance": "diagonal", "periodic": (0, 1)}),
+    "low rank": (worlds.Solid, {"covariance": "lowrank"}),
+    "fixed": (worlds.Plane, {"covariance": "fixed"}),
+    "clipped": (worlds.Plane, {"covariance": "diagonal", "bounds": "clip"}),
+    "mean in the box": (worlds.Plane, {"covariance": "diagonal", "bounds": "mean"}),
+    "beta": (worlds.Plane, {"covariance": "diagonal", "bounds": "beta"}),
+    "beta beside": (worlds.Plane, {"covariance": "diagonal", "bounds": ("beta", "squash")}),
+    "choices": (worlds.Choice, {}),
+    "several choices": (worlds.Dials, {}),
+    "switches": (worlds.Switches, {}),
+}
+CHOICES = {"choices", "several choices", "switches"}
+BETAS = {"beta", "beta beside"}
+REFUSED = {
+    "sac": CHOICES | {"fixed", "clipped"},
+    "td3": CHOICES | BETAS | set(DENSITIES) - {"fixed"},
+    "ddpg": CHOICES | BETAS | set(DENSITIES) - {"fixed"},
+    "mpo": CHOICES | BETAS | {"fixed", "clipped"},
+}
+SOME = {("ppo", "wrapped, full"), ("a2c", "beta beside"), ("trpo", "low rank"), ("actor_critic", "several choices")}
+SOME |= {("stream_ac", "clipped"), ("sac", "wrapped, full"), ("td3", "fixed"), ("mpo", "mean in the box")}
+
+
+@pytest.mark.parametrize(
+    ("algo", "density"),
+    [
+        pytest.param(algo, density, marks=[] if (algo, density) in SOME else [pytest.mark.slow])
+        for algo in NAMES
+        for density in DENSITIES
+    ],
+)
+def test_every_density_is_healthy_or_refused(algo, density, tmp_path):
+    env, policy = DENSITIES[density]
+    options = {**FEW.get(algo, {}), "policy": {"hidden": (16,), **policy}, "critic": {"hidden": (16,)}}
+    if density in REFUSED.get(algo, ()):
+        with pytest.raises(covary.UsageError, match="fix:"):
+            covary.untrained(env, algo, seed=0, **options)
+        return
+    with doctor.watch() as checkup:
+        agent = covary.train(env, algo, 300, seed=0, out=str(tmp_path / "run"), preset="none", **options)
+    assert [finding for finding in checkup.findings if finding.severity != "note"] == []
+    assert checkup.troubles == []
+    assert agent.steps >= 300
+    assert len(checkup.case.backwards) >= 4
 
 
 @pytest.mark.slow
