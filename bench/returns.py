@@ -6,7 +6,7 @@
     python bench/returns.py --table               the table alone, from the raw rows
     python bench/returns.py --general             Covary's rows with the fast path off, in returns_general.jsonl
 
-The table also goes into the README, but for that of --general.
+The table also goes into the README, and an algorithm's rows into its page in docs/algorithms; but not --general's.
 
 One raw row a seed: the mean return of 100 evaluation episodes (1,000 in some rows) with fixed seeds, acting
 deterministically, after the last step of training (no checkpoint is picked), on Heliostat the median pointing error
@@ -195,15 +195,16 @@ def interquartile_mean(x: np.ndarray) -> np.ndarray:
     return (x * inside).sum(-1) / inside.sum()
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def table(records: list[dict[str, Any]], algo: str = "") -> str:
+    """Of one algorithm, or of all."""
     lines = ["| task | library, settings | steps | seeds | measured | 95 % interval | worst seed | to reach |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     rng = np.random.default_rng(0)
     for row in ROWS:
-        mine = [r for r in records if r["name"] == row.name]
+        mine = [r for r in records if r["name"] == row.name and algo in ("", row.algo)]
         if mine and row.library != AUTHORS:
             lines.append(line(row, mine, "error_deg_median" if row.metric == "error_deg" else "return_mean", rng))
-        if mine and row.algo == "stream_ac" and row.env != "CartPole-v1":
+        if mine and row.algo == "stream_ac" and row.env != "CartPole-v1" and all("trained_return" in r for r in mine):
             lines.append(line(row, mine, "trained_return", rng))
     return "\n".join(lines)
 
@@ -228,12 +229,28 @@ def line(row: Row, records: list[dict[str, Any]], number: str, rng: np.random.Ge
     return f"| {' | '.join([*cells, f'{worst:{form}}{unit}', reach or '–'])} |"
 
 
-def publish(text: str) -> None:
-    """Puts the table where users read it."""
-    readme = Path(__file__).parent.parent / "README.md"
-    before, _, rest = readme.read_text().partition("<!-- returns -->")
-    _, _, after = rest.partition("<!-- /returns -->")
-    readme.write_text(f"{before}<!-- returns -->\n{text}\n<!-- /returns -->{after}")
+def published(records: list[dict[str, Any]], algo: str) -> str:
+    """What an algorithm's page says."""
+    fell = {}
+    for r in records:
+        if r["algo"] == algo and r.get("falls") is not None:
+            fell.setdefault(r["name"], []).append(r["falls"])
+    text = table(records, algo)
+    for name, counts in fell.items():
+        said = ", ".join(map(str, counts)) if any(counts) else "never"
+        text += f"\n\n{name}: fell below 300 after 20 episodes in a row above 475, by seed: {said}."
+    return text
+
+
+def publish(records: list[dict[str, Any]]) -> None:
+    """Puts the tables where users read them: all of it into the README, an algorithm's rows into its page."""
+    root = Path(__file__).parent.parent
+    for page in (root / "README.md", *sorted((root / "docs" / "algorithms").glob("*.md"))):
+        before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- returns -->")
+        _, _, after = rest.partition("<!-- /returns -->")
+        text = table(records) if page.name == "README.md" else published(records, page.stem)
+        if mark:
+            page.write_text(f"{before}{mark}\n{text}\n<!-- /returns -->{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -257,10 +274,10 @@ def main() -> None:
                 keep(record, file)  # row by row: what was measured is never lost
                 value = record["error_deg_median"] if record["error_deg_median"] is not None else record["return_mean"]
                 print(f"{record['name']}, seed {record['seed']}: {value:.2f} in {record['seconds']:.0f} s", flush=True)
-    text = table(rows_on_file(file))
-    print(text)
+    records = rows_on_file(file)
+    print(table(records))
     if not args.general:
-        publish(text)
+        publish(records)
 
 
 if __name__ == "__main__":
