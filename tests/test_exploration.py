@@ -72,3 +72,11 @@ def test_what_is_not_gaussian_has_no_such_noise(space, policy, words):
 def test_the_options_are_checked(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         algorithms.find("sac").Config(**wrong)
+
+
+def test_what_was_carried_has_a_row_for_each_environment(tmp_path):
+    agent = agent_of("sac", exploration="correlated")
+    agent.noise_in_time(3, 4)
+    arrays, meta = agent.state()
+    with pytest.raises(UsageError, match="carried_noise of 3 rows, n_envs 4"):
+        agent_of("sac", exploration="correlated").restore(arrays | {"carried_noise": arrays["carried_noise"][:3]}, meta)

@@ -260,6 +260,8 @@ class Agent:
             if "carried_noise" in arrays:
                 self.carried = np.array(arrays["carried_noise"])
                 description.check_noise(1, self.carried[None], self.noise(0, 1), False)
+                if len(self.carried) != self.config.n_envs:
+                    raise ValueError(f"carried_noise of {len(self.carried)} rows, n_envs {self.config.n_envs}")
             self.learner.load_numbers(meta["learner"])
             self.steps = meta["steps"]
         except UsageError:
