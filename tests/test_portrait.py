@@ -275,6 +275,14 @@ def test_the_share_at_a_bound():
     assert 0 <= report._spread(agent_of("beta", "squash"), OBS)["at_bound"] <= 1
 
 
+@pytest.mark.parametrize("word", ["clip", "free"])
+def test_nothing_is_near_bounds_whose_distance_float32_cannot_hold(word):
+    most = np.finfo(np.float32).max
+    config = PolicyConfig(bounds=word, init_std=1.0)
+    agent = Agent("ppo", Box(-1, 1, (3,)), Box(np.float32([-most] * 2), np.float32([most] * 2)), policy=config)
+    assert "at_bound" not in report._spread(agent, OBS)
+
+
 def _edges():
     """A hundredth of the width inside both bounds."""
     for i, name in enumerate(("clip", "mean")):
