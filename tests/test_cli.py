@@ -406,7 +406,7 @@ BAD = {  # command, and what its message says
     ),
     "no rank": (
         ["train", PLANE, "--policy.covariance", "lowrank", "--policy.rank", "0"],
-        ["rank", "1 or above", "full"],
+        ["policy.rank", "positive", "0"],
     ),
     "a rank of nothing": (["train", PLANE, "--policy.rank", "1"], ["rank", "diagonal", "lowrank"]),
     "a Beta that is coupled": (

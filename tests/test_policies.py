@@ -622,7 +622,8 @@ REFUSED = {
     ),
     "as many as dimensions": (FINITE, {"covariance": "lowrank", "rank": 2}, ["below", "rank 2", '"full"']),
     "one dimension": (box([0], [1]), {"covariance": "lowrank"}, ["below", "dimensions, 1", "rank 1", '"full"']),
-    "rank 0": (FINITE, {"covariance": "lowrank", "rank": 0}, ["rank", "1 or above", "0", '"full"']),
+    "rank 0": (FINITE, {"covariance": "lowrank", "rank": 0}, ["policy.rank", "positive whole number", "given: 0"]),
+    "a rank that is a flag": (FINITE, {"covariance": "lowrank", "rank": True}, ["policy.rank", "given: True"]),
     "a rank of another": (FINITE, {"covariance": "full", "rank": 1}, ["rank", 'covariance="full"', "lowrank"]),
     "a Beta and a full covariance": (
         FINITE,
