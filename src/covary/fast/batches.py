@@ -3,14 +3,12 @@ would cost as much as the network. The formulas stand in `covary.advantages`."""
 
 from __future__ import annotations
 
-import math
-
 from numba import float64, int64, void
 
 from covary.fast.compiled import Indices, Matrix, Numbers, Table, Vector, kernel, part
 from covary.fast.dense import forward
 from covary.fast.densities import DEPTH, TOP, VALUE, score
-from covary.fast.steps import DISCOUNT, LAM, POLICY, REWARD, SCALED, VALID, locate, normalize, observe
+from covary.fast.steps import DISCOUNT, LAM, POLICY, REWARD, SCALED, VALID, locate, normalize, observe, scaled
 
 LOG_PROB, ADVANTAGE, TARGET, OLD_VALUE = range(4)  # rows of what `estimates` makes
 GAMMA, LAMBDA, SCALE_REWARDS = range(3)
@@ -29,11 +27,7 @@ def _scale_rewards(running, carry, steps, gamma, n):
             running[1] += delta / running[0]
             running[2] += delta * (carry[b] - running[1])
         carry[b] *= steps[LAM, i]
-    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
-    scale = 1.0 / std if std > 1e-8 else 1.0
-    for i in range(steps.shape[1]):
-        r = steps[REWARD, i] * scale
-        steps[SCALED, i] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
+    scaled(running, steps)
 
 
 @kernel(

@@ -1,5 +1,5 @@
-"""What learning online and learning from rollouts have in common, as kernels: Adam, acting, and how a score's slope
-becomes a gradient.
+"""What learning online and learning from rollouts have in common, as kernels: acting, the scale of rewards, and how a
+score's slope becomes a gradient.
 
 The formulas stand in `covary.optim`, `covary.algorithms` and `covary.nets`; everything is changed in place, in the
 memory of the modules' own parameters and buffers.
@@ -117,6 +117,16 @@ def observe(obs, steps, n, count, mean64, m2, mean, inv_std):
             mean[k] = mean64[k]
             inv_std[k] = 1.0 / math.sqrt(m2[k] / total + 1e-8)
     count[0] = total
+
+
+@part(void(Numbers, Matrix))
+def scaled(running, steps):
+    """The rewards over the deviation of the returns, within +-10, from the row REWARD to the row SCALED."""
+    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
+    scale = 1.0 / std if std > 1e-8 else 1.0
+    for i in range(steps.shape[1]):
+        r = steps[REWARD, i] * scale
+        steps[SCALED, i] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
 
 
 @kernel(void(*POLICY, Vector, Vector, float64, Matrix, Matrix, Matrix, Matrix, Matrix, Table, Table))
