@@ -43,10 +43,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import covary
 from covary import UsageError, algorithms, description
-from covary.agent import CriticConfig
+from covary.agent import Agent, CriticConfig
 from covary.algorithms import ppo
 from covary.heads import PolicyConfig
 from covary.runs import (
@@ -572,6 +573,16 @@ def test_what_is_described_is_checked_before_it_is_made(saved, name):
     assert peak_memory() - before < 2**29
     assert len(str(caught.value)) < 1200
     assert str(caught.value).count("given:") == 1
+
+
+@pytest.mark.parametrize("periodic", [(), (5,), (-1,)], ids=str)
+@pytest.mark.parametrize("covariance", ["full", "lowrank"])
+def test_beside_betas_only_gaussian_dimensions_have_couplings(tmp_path, covariance, periodic):
+    actions = spaces.Box(-1, 1, (20,), np.float32)
+    policy = PolicyConfig(bounds=("auto",) * 2 + ("beta",) * 18, covariance=covariance, periodic=periodic, hidden=(4,))
+    agent = Agent("ppo", spaces.Box(-1, 1, (3,), np.float32), actions, policy=policy, critic=CriticConfig(hidden=(4,)))
+    loaded = covary.load(agent.save(tmp_path / "saved"))
+    assert torch.equal(loaded.policy.head.parts[0].coupling, agent.policy.head.parts[0].coupling)
 
 
 def peak_memory():

@@ -7,14 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 import worlds
 
 import covary
+from covary import UsageError
 from covary.algorithms.ppo import Config
 from covary.cli import run
+from covary.policies import make_policy
 from covary.runs import Run
+from covary.settings import settle
 
 WORLDS = Path(worlds.__file__)
 FAST = ["--n-envs", "2", "--horizon", "10", "--epochs", "1"]
@@ -323,7 +328,34 @@ def test_help_and_version(shell):
         assert option in shell("train", "CartPole-v1", "--algo", algo, "--help")[1]
 
 
+@pytest.mark.parametrize("algo", ["ppo", "a2c"])
+@pytest.mark.parametrize("bounds", ["beta", ("beta",), np.array(["beta"])], ids=str)
+def test_a_beta_starts_no_wider_than_it_can_under_any_preset(algo, bounds):
+    assert settle("Pendulum-v1", {"algo": algo}).policy.init_std == 0.35
+    settings = settle("Pendulum-v1", {"algo": algo, "policy": {"bounds": bounds}})
+    assert settings.policy.init_std is None
+    assert "policy.init_std" not in settings.preset
+    make_policy(3, gymnasium.spaces.Box(-2, 2, (1,)), settings.policy)
+
+
 # ------------------------------------------------------------------------------------------------- bad input
+
+
+def test_an_option_of_other_algorithms_is_said_to_be_theirs():
+    with pytest.raises(UsageError, match=r"(?s)given: exploration.*an option of ddpg, ppo, sac, td3"):
+        settle("", {"algo": "a2c", "exploration": "correlated"})
+    with pytest.raises(UsageError, match=r"(?s)given: cg_iterations.*an option of trpo.*take that algorithm"):
+        settle("", {"algo": "mpo", "cg_iterations": 3})
+    with pytest.raises(UsageError, match=r"did you mean gamma\?"):
+        settle("", {"gama": 0.9})
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac", "td3"])
+def test_a_correlation_time_of_white_noise_is_refused(algo):
+    with pytest.raises(UsageError, match=r'(?s)correlated in time.*correlation_time 5 with exploration="white"'):
+        settle("", {"algo": algo, "correlation_time": 5})
+    assert settle("", {"algo": algo, "correlation_time": 5, "exploration": "correlated"}).config.correlation_time == 5
+
 
 LINE = f"{WORLDS}:Line"
 PLANE = f"{WORLDS}:Plane"
@@ -374,7 +406,7 @@ BAD = {  # command, and what its message says
     ),
     "no rank": (
         ["train", PLANE, "--policy.covariance", "lowrank", "--policy.rank", "0"],
-        ["rank", "1 or above", "full"],
+        ["policy.rank", "positive", "0"],
     ),
     "a rank of nothing": (["train", PLANE, "--policy.rank", "1"], ["rank", "diagonal", "lowrank"]),
     "a Beta that is coupled": (

@@ -1196,6 +1196,14 @@ REFUSED = {
         lambda: Beta(torch.ones(1), torch.ones(1)).log_prob(torch.tensor([1.1])),
         ["support", "1.1"],
     ),
+    "a Beta's latent of another length": (
+        lambda: Beta(torch.ones(3), torch.ones(3)).log_prob_latent(torch.zeros(5, 1)),
+        ["latent is (S*, B*, D), D = 3", "(5, 1)"],
+    ),
+    "several choices of another length": (
+        lambda: Choices(torch.zeros(3, 4)).log_prob_latent(torch.zeros(5, 1)),
+        ["latent is (S*, B*, D), D = 3", "(5, 1)"],
+    ),
     "one choice as several": (lambda: Choices(torch.zeros(3)), ["(*B, D, K)", "(3,)"]),
     "no such choice of several": (lambda: Choices(torch.zeros(2, 2)).log_prob(torch.tensor([0, 2])), ["support"]),
     "a product of nothing": (lambda: Product([]), ["has parts", "none"]),

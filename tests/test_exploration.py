@@ -41,6 +41,23 @@ def test_each_step_is_standard_normal_and_what_follows_is_like_it(algo):
     assert np.abs(steps[seams - 1]).max() < 5.5 * math.sqrt(1 - math.exp(-2 / tau)), "nothing starts anew in between"
 
 
+def test_a_long_correlation_is_as_long_as_was_said():
+    """Beside the recursion in float64, over white noise of the same numbers; the result is kept in float32."""
+    tau = 1e6
+    agent, white = agent_of("ppo", exploration="correlated", correlation_time=tau), agent_of("ppo")
+    ours, expected = agent.noise_in_time(20_000, 4), white.noise(20_000, 4).astype(np.float64)
+    for t in range(1, len(expected)):
+        expected[t] = math.exp(-1 / tau) * expected[t - 1] + math.sqrt(-math.expm1(-2 / tau)) * expected[t]
+    assert np.abs(ours - expected).max() < 1e-4
+    assert np.abs(ours[-1] - ours[0]).max() > 0.01, "it does change"
+
+
+@KINDS
+def test_a_correlation_without_end_is_refused(algo):
+    with pytest.raises(UsageError, match=r"(?s)correlation_time is at most 1,000,000 steps.*3e\+07"):
+        agent_of(algo, exploration="correlated", correlation_time=3e7)
+
+
 @KINDS
 def test_white_noise_is_what_it_was(algo):
     plain, other = agent_of(algo), agent_of(algo)
@@ -72,3 +89,11 @@ def test_what_is_not_gaussian_has_no_such_noise(space, policy, words):
 def test_the_options_are_checked(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         algorithms.find("sac").Config(**wrong)
+
+
+def test_what_was_carried_has_a_row_for_each_environment(tmp_path):
+    agent = agent_of("sac", exploration="correlated")
+    agent.noise_in_time(3, 4)
+    arrays, meta = agent.state()
+    with pytest.raises(UsageError, match="carried_noise of 3 rows, n_envs 4"):
+        agent_of("sac", exploration="correlated").restore(arrays | {"carried_noise": arrays["carried_noise"][:3]}, meta)

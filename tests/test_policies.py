@@ -17,6 +17,7 @@ from torch.distributions import MultivariateNormal
 import covary
 from covary import PolicyConfig, UsageError
 from covary.envs.spaces import Decoder, from_json, to_json
+from covary.more_heads import NARROWEST
 from covary.policies import make_policy
 
 INF, PI = np.inf, np.pi
@@ -193,6 +194,13 @@ def test_a_beta_starts_centred_and_all_of_it_learns(name):
         assert np.corrcoef(samples.T)[0, 1] > 0.3, "it is coupled as asked for"
     else:
         assert coupled.max() < 0.02
+
+
+def test_the_narrowest_beta_learns():
+    policy = make_policy(4, FINITE, PolicyConfig(bounds="beta", init_std=1.001 * NARROWEST))
+    density = policy(torch.zeros(1, 4))
+    density.log_prob_latent(torch.full((1, 2), 1e-3)).sum().backward()
+    assert (policy.head.out.bias.grad != 0).all()
 
 
 def test_a_beta_comes_from_another():
@@ -614,7 +622,8 @@ REFUSED = {
     ),
     "as many as dimensions": (FINITE, {"covariance": "lowrank", "rank": 2}, ["below", "rank 2", '"full"']),
     "one dimension": (box([0], [1]), {"covariance": "lowrank"}, ["below", "dimensions, 1", "rank 1", '"full"']),
-    "rank 0": (FINITE, {"covariance": "lowrank", "rank": 0}, ["rank", "1 or above", "0", '"full"']),
+    "rank 0": (FINITE, {"covariance": "lowrank", "rank": 0}, ["policy.rank", "positive whole number", "given: 0"]),
+    "a rank that is a flag": (FINITE, {"covariance": "lowrank", "rank": True}, ["policy.rank", "given: True"]),
     "a rank of another": (FINITE, {"covariance": "full", "rank": 1}, ["rank", 'covariance="full"', "lowrank"]),
     "a Beta and a full covariance": (
         FINITE,
@@ -636,7 +645,13 @@ REFUSED = {
     "fixed Betas": (FINITE, {"bounds": "beta", "covariance": "fixed"}, ["learns its own spread", 'bounds="squash"']),
     "an open Beta": (box([0, 0], [1, INF]), {"bounds": "beta"}, ['"beta" needs finite', "dimension 1", '"auto"']),
     "a Beta wider than uniform": (FINITE, {"bounds": "beta", "init_std": 0.3}, ["init_std", "0.289", "0.3", "0.25"]),
-    "three words with beta": (FINITE, {"bounds": ("beta",) * 3}, ["2 dimensions"]),
+    "a Beta too narrow to learn": (
+        FINITE,
+        {"bounds": ("beta", "squash"), "init_std": (3.5e-5, 0.1)},
+        ["init_std", "3.54e-05", "given: 3.5e-05", "squash"],
+    ),
+    "a Beta of next to nothing": (FINITE, {"bounds": "beta", "init_std": 1e-200}, ["init_std", "given: 1e-200"]),
+    "three words with beta": (FINITE, {"bounds": ("auto", "auto", "beta")}, ["2 dimensions", "auto, auto, beta"]),
     "three spreads with beta": (FINITE, {"bounds": "beta", "init_std": (0.1, 0.1, 0.1)}, ["2 dimensions"]),
     "whole numbers": (Box(0, 5, (2,), np.int64), {}, ["floating", "int64", "Discrete"]),
     "no choices": (spaces.MultiDiscrete(np.zeros(0, int)), {}, ["at least one choice", "MultiDiscrete"]),

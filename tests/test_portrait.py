@@ -68,7 +68,10 @@ def portrait_of(agent, dims=None):
 
 def within(portrait, view):
     """The mass that the grid shows."""
-    return float(np.exp(view.log_density.astype(float)).sum() * np.prod([axis.cell for axis in portrait.axes]))
+    density = np.exp(view.log_density.astype(float))
+    for axis in reversed(portrait.axes):
+        density = density @ axis.cells
+    return float(density)
 
 
 def drawn(agent, k, dims):
@@ -80,6 +83,72 @@ def drawn(agent, k, dims):
 
 
 # ----------------------------------------------------------------------------------------------- the density
+
+
+NARROW = {  # names, options, how far from 1 the mass that is drawn may be
+    "1e-5 of the width": (("squash",), {"init_std": 1e-5}, 1e-2),
+    "1e-4 in two dimensions": (("squash", "squash"), {"init_std": 1e-4, "covariance": "full"}, 1e-2),
+    "angles": (("wrap", "wrap"), {"init_std": 1e-4}, 1e-2),
+    "an angle and a clip": (("wrap", "clip"), {"init_std": 1e-3}, 1e-2),
+    "open": (("free", "up"), {"init_std": 1e-4}, 1e-2),
+    "means": (("mean", "clip"), {"init_std": 1e-4}, 1e-2),
+    "a Beta": (("beta",), {"init_std": 3.6e-5}, 1e-2),
+    "two Betas": (("beta", "beta"), {"init_std": 1e-4}, 1e-2),
+    "a Beta and a clip": (("beta", "clip"), {"init_std": 1e-4}, 1e-2),
+    "less than float32 can hold": (("squash", "free"), {"init_std": 1e-9}, INF),
+    "one less than float32 can hold": (("free",), {"init_std": 1e-9}, INF),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_narrow_policy_is_drawn_where_it_is(name):
+    """Each observation's peak is in its picture, and nothing warns."""
+    names, options, error = NARROW[name]
+    low, high, words = zip(*(KINDS[each] for each in names), strict=True)
+    periodic = tuple(i for i, each in enumerate(names) if each == "wrap")
+    policy = PolicyConfig(bounds=words, periodic=periodic, **options)
+    agent = Agent("ppo", Box(-1, 1, (3,)), Box(np.float32(low), np.float32(high)), policy=policy)
+    with torch.no_grad():
+        for part in getattr(agent.policy.head, "parts", [agent.policy.head]):
+            part.out.weight[: 2 * len(names)] *= 30  # another place at each observation
+    portrait = portrait_of(agent)
+    for view in portrait.views:
+        assert within(portrait, view) == pytest.approx(1, abs=error)
+        if error < 1:
+            peak = np.unravel_index(view.log_density.argmax(), view.log_density.shape)
+            found = np.array([axis.grid[i] for axis, i in zip(portrait.axes, peak, strict=True)])
+            spread = view.samples.std(0) + 1e-6
+            assert (np.abs(found - view.best) < spread).all()
+    policy_plots.figure_of(portrait, []).canvas.draw()
+
+
+@pytest.mark.parametrize("names", [("clip",), ("clip", "clip"), ("clip", "beta")])
+def test_a_policy_that_is_all_at_a_bound_is_drawn(names):
+    agent = agent_of(*names)
+    with torch.no_grad():
+        getattr(agent.policy.head, "parts", [agent.policy.head])[0].out.bias += 1e4
+    portrait = portrait_of(agent)
+    assert portrait.views[0].masses[0].max() == 1
+    policy_plots.figure_of(portrait, []).canvas.draw()
+
+
+def test_lines_around_a_share_of_the_mass_count_what_is_at_a_bound():
+    """Of a clipped dimension with half of its mass at the bounds there is a line around 39 %, and none around 86 %."""
+    agent = agent_of("clip", "beta")
+    with torch.no_grad():
+        agent.policy.head.parts[0].log_std += 1.0
+    portrait = portrait_of(agent)
+    axes, view = portrait.axes, portrait.views[0]
+    interior = 1 - view.masses[0].sum()
+    assert 0.4 < interior < 0.8
+    figure = policy_plots.figure_of(portrait, [])
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert "39% of its mass" in labels
+    assert "86% of its mass" not in labels
+    (line,) = [c for c in figure.axes[0].collections if isinstance(c, QuadContourSet) and not c.filled]
+    density = np.exp(view.log_density.astype(float))
+    inside = density >= density.max() * math.exp(line.levels[0])
+    assert (density * inside * np.outer(axes[0].cells, axes[1].cells)).sum() == pytest.approx(0.3935, abs=5e-3)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -127,9 +196,11 @@ def test_a_marginal_is_what_samples_of_the_whole_are(names, covariance):
     dims = [2, 0]
     portrait = portrait_of(agent, dims)
     x, y = portrait.axes
-    mass = np.exp(portrait.views[1].log_density.astype(float)) * x.cell * y.cell
-    expected = DRAWS * mass.reshape(12, 20, 12, 20).sum((1, 3)).reshape(-1)
-    got = np.histogram2d(*drawn(agent, 1, dims).T, bins=12, range=[x.window, y.window])[0].reshape(-1)
+    mass = np.exp(portrait.views[1].log_density.astype(float)) * np.outer(x.cells, y.cells)
+    bins = {"bins": 12, "range": [x.window, y.window]}
+    centres = np.meshgrid(x.grid, y.grid, indexing="ij")
+    expected = DRAWS * np.histogram2d(*(c.ravel() for c in centres), **bins, weights=mass.ravel())[0].reshape(-1)
+    got = np.histogram2d(*drawn(agent, 1, dims).T, **bins)[0].reshape(-1)
     counted = expected > 20
     expected, got = (np.append(a[counted], DRAWS - a[counted].sum()) for a in (expected, got))
     assert len(expected) > 10
@@ -275,6 +346,14 @@ def test_the_share_at_a_bound():
     assert 0 <= report._spread(agent_of("beta", "squash"), OBS)["at_bound"] <= 1
 
 
+@pytest.mark.parametrize("word", ["clip", "free"])
+def test_nothing_is_near_bounds_whose_distance_float32_cannot_hold(word):
+    most = np.finfo(np.float32).max
+    config = PolicyConfig(bounds=word, init_std=1.0)
+    agent = Agent("ppo", Box(-1, 1, (3,)), Box(np.float32([-most] * 2), np.float32([most] * 2)), policy=config)
+    assert "at_bound" not in report._spread(agent, OBS)
+
+
 def _edges():
     """A hundredth of the width inside both bounds."""
     for i, name in enumerate(("clip", "mean")):
@@ -315,7 +394,12 @@ def plot(here, capfd, monkeypatch):
     """Runs `covary plot --policy` and returns its exit code, stderr and figure."""
     figures = []
     write = policy_plots.write
-    monkeypatch.setattr(policy_plots, "write", lambda figure, out: (figures.append(figure), write(figure, out))[1])
+
+    def kept(figure, out, **how):
+        figures.append(figure)
+        return write(figure, out, **how)
+
+    monkeypatch.setattr(policy_plots, "write", kept)
 
     def call(*words):
         figures.clear()
@@ -403,6 +487,14 @@ def test_a_run_from_before_these_numbers(plot):
     assert set(panels(plot("--policy", "r")[3])[1]) == set(policy_plots.HISTORY.values())
 
 
+def test_the_only_step_of_an_episode_is_its_start(plot, monkeypatch):
+    trained("r", "Plane")
+    monkeypatch.setattr("covary.portrait.walk", lambda *args: walk(*args)[:1])
+    code, _, err, figure = plot("--policy", "r")
+    assert code == 0, err
+    assert [ax.get_title().split("\n")[0] for ax in panels(figure)[0]] == ["start of an episode"]
+
+
 def test_a_checkpoint_of_a_run_and_one_that_stands_alone(plot, here):
     agent = trained("r", "Plane")
     (*_, last) = sorted(Path("r/checkpoints").iterdir())
@@ -469,7 +561,8 @@ def places(tmp_path_factory):
         (["--policy", "plane", "--at", "9"], ["--at", "9", "1 to 8"]),
         (["--policy", "plane", "--at", "6"], ["--at", "the episode has, 5", "--at 5"]),
         (["--policy", "plane", "-o", "no/such/folder/p.png"], ["writable"]),
-        (["--policy", "plane", "-o", "p.xyz"], ["writable", "xyz"]),
+        (["--policy", "plane", "-o", "p.xyz"], ["writable", "xyz", "fix:   -o policy.png"]),
+        (["plane", "-o", "p.xyz"], ["writable", "xyz", "fix:   -o curves.png"]),
         (["plane", "--policy", "plane"], ["--policy draws one run"]),
         (["plane", "--dims", "0", "1"], ["--policy RUN"]),
         ([], ["--policy RUN"]),
@@ -509,4 +602,4 @@ def test_help_says_so(capsys):
 def test_the_label_of_an_axis_says_its_range(low, high, kind, text):
     from covary.portrait import Axis
 
-    assert policy_plots._axis_label(Axis(0, kind, low, high, np.zeros(2))) == text
+    assert policy_plots._axis_label(Axis(0, kind, low, high, np.zeros(3))) == text

@@ -25,6 +25,8 @@ from covary.types import Learner
 if TYPE_CHECKING:
     from covary.fast.path import FastPath
 
+LONGEST = 1_000_000  # correlation_time, in steps
+
 
 @dataclass(frozen=True)
 class CriticConfig:
@@ -127,6 +129,13 @@ class Agent:
                 given=f"exploration correlated with {type(self.policy.head).__name__.removesuffix('Head')} actions",
                 fix="exploration white; or policy.bounds auto",
             )
+        if self.correlated and self.config.correlation_time > LONGEST:
+            raise UsageError(
+                f"correlation_time is at most {LONGEST:,} steps.",
+                given=f"{self.config.correlation_time:g}",
+                cause="noise that hardly changes over a whole run",
+                fix="correlation_time 15, or about as many steps as one push takes to show",
+            )
 
     def noise(self, *shape: int) -> NDArray[np.float32]:
         """What draws of this shape are made of, from the agent's own random numbers: (*shape, D) or (*shape,)."""
@@ -146,12 +155,13 @@ class Agent:
         """
         noise = self.noise(t, n)
         if self.correlated:
-            keep = np.float32(math.exp(-1 / self.config.correlation_time))
-            new = np.sqrt(1 - keep * keep)
+            # In float64: in float32 the k of a long time is 1, and the noise would never change.
+            keep = math.exp(-1 / self.config.correlation_time)
+            new = math.sqrt(-math.expm1(-2 / self.config.correlation_time))
             for k, now in enumerate(noise):
-                if k or len(self.carried):
-                    now *= new
-                    now += keep * (noise[k - 1] if k else self.carried)
+                before = noise[k - 1] if k else self.carried
+                if len(before):
+                    now[...] = np.multiply(new, now, dtype=np.float64) + np.multiply(keep, before, dtype=np.float64)
             self.carried = noise[-1].copy()
         return noise
 
@@ -260,6 +270,8 @@ class Agent:
             if "carried_noise" in arrays:
                 self.carried = np.array(arrays["carried_noise"])
                 description.check_noise(1, self.carried[None], self.noise(0, 1), False)
+                if len(self.carried) != self.config.n_envs:
+                    raise ValueError(f"carried_noise of {len(self.carried)} rows, n_envs {self.config.n_envs}")
             self.learner.load_numbers(meta["learner"])
             self.steps = meta["steps"]
         except UsageError:

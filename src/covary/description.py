@@ -107,16 +107,24 @@ def check_size(said: Described, observations: int, action_space: Any, arrays: Ar
     else:
         outputs = int(action_space.n) if hasattr(action_space, "n") and not action_space.shape else dims
     needed += (features + 1) * outputs
-    if dims and said.policy.covariance == "full":
-        needed += dims * (dims - 1) // 2
+    coupled = _gaussians(said.policy, dims)
+    if said.policy.covariance == "full":
+        needed += coupled * (coupled - 1) // 2
     if said.policy.covariance == "lowrank":
-        needed += dims * (said.policy.rank or 1)
+        needed += coupled * (said.policy.rank or 1)
     if needed > kept:
         raise UsageError(
             "A checkpoint must hold the networks that it describes.",
             given=f"{place}: {shown(needed)} numbers described, {kept:,} in its tensors",
             cause="a file that was changed",
         )
+
+
+def _gaussians(policy: PolicyConfig, dims: int) -> int:
+    """How many dimensions of an action have couplings: a Beta is independent of all others."""
+    words = (policy.bounds,) if isinstance(policy.bounds, str) else policy.bounds or ("auto",)
+    circles = {i % dims for i in policy.periodic} if dims else set()
+    return sum(words[i % len(words)] != "beta" or i in circles for i in range(dims))
 
 
 def _body(inputs: int, hidden: Sequence[int]) -> int:

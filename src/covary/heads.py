@@ -77,12 +77,8 @@ class PolicyConfig:
                 given=f'rank {self.rank} with covariance="{self.covariance}"',
                 fix='covariance="lowrank", or leave rank out',
             )
-        if self.rank is not None and not (isinstance(self.rank, int) and self.rank >= 1):
-            raise UsageError(
-                "policy.rank is a whole number, 1 or above.",
-                given=self.rank,
-                fix='rank 1; or covariance="diagonal", which has no correlations, or "full", which has all',
-            )
+        if self.rank is not None:
+            check_sizes("policy.rank", (self.rank,))
         check_choice("policy.activation", self.activation, get_args(Activation))
         check_choice("policy.init", self.init, get_args(Init))
         for word in (self.bounds,) if isinstance(self.bounds, str) else self.bounds:

@@ -17,6 +17,7 @@ from covary.heads import DEFAULT_SHARE, SMALL, CategoricalHead, GaussianHead, ch
 from covary.nets import linear
 
 MOST_SHAPE = 1e8  # of a Beta: its deviation is then below the last bit of float32
+NARROWEST = 0.5 / math.sqrt(2 * MOST_SHAPE + 3)  # the deviation of alpha = beta = 1 + MOST_SHAPE, 3.54e-5 of the width
 
 
 class BetaHead(nn.Module):
@@ -61,6 +62,12 @@ class BetaHead(nn.Module):
 def _start(std: float | None) -> float:
     """The output at which alpha = beta and the deviation is this share of the width: Var = 1 / (4 (2 alpha + 1))."""
     share = DEFAULT_SHARE if std is None else std
+    if share < NARROWEST:  # no output beyond would learn
+        raise UsageError(
+            f"policy.init_std is a share of the width, and a Beta is wider than {NARROWEST:.3g} of it.",
+            given=share,
+            fix=f'policy.init_std {DEFAULT_SHARE}, or another share; a Gaussian, bounds="squash", may be narrower',
+        )
     above = (1 / (4 * share**2) - 1) / 2 - 1
     if above <= 0:
         raise UsageError(

@@ -40,7 +40,7 @@ def curve(paths: Sequence[str | Path], out: str | Path) -> Path:
         axes.legend(frameon=False)
     else:
         axes.text(0.5, 0.5, "no episode has ended yet", ha="center", transform=axes.transAxes)
-    return write(figure, out)
+    return write(figure, out, fix="-o curves.png")
 
 
 DEEPEST = 30.0  # nats below the peak that are still told from white
@@ -107,7 +107,7 @@ def density(
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
     bar.set_label("log density below its peak", fontsize=9)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    return write(figure, out)
+    return write(figure, out, fix='out="density.png"')
 
 
 def as_curve(ax: Any) -> None:
@@ -139,11 +139,11 @@ def blank(width: float, height: float) -> Any:
     return figure
 
 
-def write(figure: Any, out: str | Path) -> Path:
-    """Raises UsageError where it cannot."""
+def write(figure: Any, out: str | Path, *, fix: str) -> Path:
+    """Raises UsageError where it cannot. fix: what the user can say instead."""
     out = Path(out)
     try:
         figure.savefig(out)
     except (OSError, ValueError) as error:
-        raise UsageError("The picture must be writable.", given=f"{out}: {error}", fix="-o curves.png") from error
+        raise UsageError("The picture must be writable.", given=f"{out}: {error}", fix=fix) from error
     return out

@@ -150,9 +150,13 @@ def _make_box(features: int, low: NDArray[Any], high: NDArray[Any], config: Poli
     """A Gaussian; a Beta; or both side by side, where `bounds` names some dimensions beta."""
     d = len(low)
     words: tuple[Any, ...] = (config.bounds,) * d if isinstance(config.bounds, str) else config.bounds
+    if len(words) not in (1, d):
+        raise UsageError(
+            f"policy.bounds is one word, or one for each of the {d} dimensions.", given=", ".join(map(str, words))
+        )
     named = "beta" in words
     plain: Any = ["squash" if word == "beta" else word for word in words] if named else config.bounds
-    for i, word in enumerate(words[:d]):
+    for i, word in enumerate(words):
         if word == "beta" and not math.isfinite(float(high[i]) - float(low[i])):
             raise UsageError(
                 'bounds="beta" needs finite bounds.',

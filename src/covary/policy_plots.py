@@ -32,7 +32,7 @@ def draw(portrait: Portrait, run: Run | None, out: str | Path) -> Path:
     Raises:
         UsageError: an `out` that cannot be written.
     """
-    return write(figure_of(portrait, list(run.lines()) if run else []), out)
+    return write(figure_of(portrait, list(run.lines()) if run else []), out, fix="-o policy.png")
 
 
 def figure_of(portrait: Portrait, lines: Sequence[dict[str, Any]]) -> Any:
@@ -75,8 +75,7 @@ def _draw_plane(ax: Any, view: View, axes: Sequence[Axis]) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     x, y = axes
-    assert view.log_density is not None
-    share = np.exp(view.log_density - view.log_density.max())
+    share = np.exp(_below_peak(view))
     colours = LinearSegmentedColormap.from_list("ink", LIGHT)
     image = ax.contourf(x.grid, y.grid, share.T, levels=LEVELS, cmap=colours, antialiased=True)
     ax.set_facecolor(LIGHT[0])
@@ -103,25 +102,43 @@ def _draw_rings(ax: Any, view: View, axes: Sequence[Axis]) -> None:
     for ring, style, label in zip(view.rings, styles, RINGS, strict=False):
         ax.plot(*ring.T, color="#111111", linewidth=1.1, linestyle=style, label=label)
     if not view.rings:
-        assert view.log_density is not None
-        inside = np.sort(np.exp(view.log_density).reshape(-1))[::-1]
-        mass = np.cumsum(inside) / inside.sum()
+        below = _below_peak(view)
+        order = np.argsort(-below, axis=None)
+        mass = np.cumsum((np.exp(below) * np.outer(axes[0].cells, axes[1].cells)).reshape(-1)[order])
+        mass *= _between_bounds(view, axes) / mass[-1]
         shares = [1 - math.exp(-(r**2) / 2) for r in (1, 2)]
         for share, style in zip(shares, styles, strict=True):
-            level = float(np.log(inside[min(np.searchsorted(mass, share), mass.size - 1)]))
+            level = below.reshape(-1)[order[min(int(np.searchsorted(mass, share)), mass.size - 1)]]
+            if mass[-1] <= share or not below.min() < level < 0:  # as much lies at bounds, or all of it in one cell
+                continue
             grids = (axes[0].grid, axes[1].grid)
-            ax.contour(*grids, view.log_density.T, levels=[level], colors="#111111", linewidths=1.1, linestyles=[style])
+            ax.contour(*grids, below.T, levels=[level], colors="#111111", linewidths=1.1, linestyles=[style])
             ax.plot([], [], color="#111111", linewidth=1.1, linestyle=style, label=f"{share:.0%} of its mass")
+
+
+def _below_peak(view: View) -> NDArray[Any]:
+    """The log density less that of its peak; never below -700, the least that has an exponential."""
+    assert view.log_density is not None
+    log_density = view.log_density.astype(np.float64)
+    return np.maximum(log_density - log_density.max(), -700.0)
+
+
+def _between_bounds(view: View, axes: Sequence[Axis]) -> float:
+    """The probability of an action at none of the bounds; the axes are independent."""
+    assert view.masses is not None
+    held = [mass.sum() for axis, mass in zip(axes, view.masses, strict=True) if axis.kind == "clip"]
+    return math.prod(1 - float(mass) for mass in held)
 
 
 def _draw_curve(ax: Any, view: View, axis: Axis) -> None:
     assert view.log_density is not None
     assert view.best is not None
-    density = np.exp(view.log_density)
+    density = np.exp(view.log_density.astype(np.float64))
     ax.fill_between(axis.grid, density, color=SHADES[1], linewidth=0)
     ax.plot(axis.grid, density, color=INK[0], linewidth=1.6)
     told = view.masses is not None and bool((view.masses >= TOLD).any())
-    top = (1.3 if told else 1.08) * float(density.max())
+    peak = float(density.max())
+    top = (1.3 if told else 1.08) * (peak if peak > 1e-100 else 1.0)  # there may be none: all of it is at a bound
     ax.set_ylim(-0.16 * top, top)
     ax.set_xlim(axis.window)
     ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])

@@ -25,6 +25,7 @@ Array = NDArray[np.floating[Any]]
 
 CELLS = {1: 800, 2: 240}  # of the grid, along each axis
 FAR = 4.0  # deviations that are shown where a dimension has no bound
+FINE = {1: 160, 2: 48}  # cells over FAR deviations to both sides, where those of the grid are larger
 SAMPLES = 60  # dots at each observation
 DEVIATIONS = (1.0, 2.0)  # of which ellipses are drawn
 PANELS, MOST_PANELS = 3, 8
@@ -32,22 +33,31 @@ PANELS, MOST_PANELS = 3, 8
 
 @dataclass(frozen=True)
 class Axis:
-    """A dimension of the action. low, high: its bounds, infinite where there is none; grid: (n,) the cells' centres."""
+    """A dimension of the action. low, high: its bounds, infinite where there is none; edges: (n + 1,) of the cells,
+    which are smaller where the policy is narrow."""
 
     dim: int
     kind: Kind
     low: float
     high: float
-    grid: Array
+    edges: Array
 
     @property
-    def cell(self) -> float:
-        return float(self.grid[1] - self.grid[0])
+    def grid(self) -> Array:
+        """(n,) the cells' centres."""
+        centres: Array = (self.edges[1:] + self.edges[:-1]) / 2
+        return centres
+
+    @property
+    def cells(self) -> Array:
+        """(n,) how wide each is."""
+        widths: Array = np.diff(self.edges)
+        return widths
 
     @property
     def window(self) -> tuple[float, float]:
         """What is drawn of it."""
-        return float(self.grid[0] - self.cell / 2), float(self.grid[-1] + self.cell / 2)
+        return float(self.edges[0]), float(self.edges[-1])
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def of_checkpoint(
     if at > len(seen):
         raise UsageError(f"--at asks for more observations than {there}.", given=at, fix=f"--at {len(seen)}")
     rows = [round(t) for t in np.linspace(0, len(seen) - 1, at)]
-    known = {0: "start of an episode", len(seen) - 1: f"last step, {len(seen) - 1}"}
+    known = {len(seen) - 1: f"last step, {len(seen) - 1}"} | {0: "start of an episode"}  # of one step, it is that
     titles = [known.get(t, f"step {t}") if name else f"environment {t} in training" for t in rows]
     title = f"{name}{agent.algo}, after {agent.steps:,} steps"
     titles = [words + _values(agent, seen[i]) for words, i in zip(titles, rows, strict=True)]
@@ -179,8 +189,8 @@ def _choices(
 def _box(agent: Agent, density: Any, titles: Sequence[str], dims: list[int], title: str) -> Portrait:
     law = marginal(density, dims)
     axes = tuple(_axis(agent.policy.head.geometry, marginal(density, [i]), i, len(dims)) for i in dims)
-    cells = np.stack(np.meshgrid(*(axis.grid for axis in axes), indexing="ij"), -1).reshape(-1, 1, len(dims))
-    log_density = law.log_prob(torch.as_tensor(cells, dtype=torch.float32, device=agent.device))
+    cells = np.stack(np.meshgrid(*(_inside(axis) for axis in axes), indexing="ij"), -1).reshape(-1, 1, len(dims))
+    log_density = law.log_prob(torch.as_tensor(cells, device=agent.device))
     log_density = log_density.reshape(*(len(axis.grid) for axis in axes), len(titles))
     masses = torch.stack([_masses(marginal(density, [i])) for i in dims], -2)
     generator = torch.Generator().manual_seed(0)  # the picture of an agent is always the same
@@ -199,6 +209,13 @@ def _box(agent: Agent, density: Any, titles: Sequence[str], dims: list[int], tit
         for k, t in enumerate(titles)
     )
     return Portrait(title, views, axes)
+
+
+def _inside(axis: Axis) -> Array:
+    """(n,) the grid in float32, none of it at a bound, where a clipped policy has no density but a mass."""
+    low, high = np.array(axis.window, np.float32)
+    inside: Array = np.clip(axis.grid.astype(np.float32), np.nextafter(low, high), np.nextafter(high, low))
+    return inside
 
 
 def _executed(agent: Agent, action: Tensor, dims: list[int]) -> Array:
@@ -223,8 +240,25 @@ def _axis(geometry: Any, law: Any, dim: int, d: int) -> Axis:
     elif not math.isfinite(high - low):  # clipped on one side, or on none
         left = low if math.isfinite(low) else float((law.loc - FAR * law.scale).min())
         right = high if math.isfinite(high) else float((law.loc + FAR * law.scale).max())
-    n = CELLS[d]
-    return Axis(dim, kind, low, high, left + (np.arange(n) + 0.5) / n * (right - left))
+    least = 1e-5 * max(abs(left), abs(right))  # what float32 can tell apart
+    if right - left < least:
+        left, right = left if left == low else left - least, right if right == high else right + least
+    edges = left + np.arange(CELLS[d] + 1) / CELLS[d] * (right - left)
+    points = _around(law, FINE[d])
+    finer = points[1:][np.abs(np.diff(points, axis=0)) < edges[1] - edges[0]]
+    return Axis(dim, kind, low, high, np.unique([*edges, *finer[(finer > left) & (finer < right)]]))
+
+
+def _around(law: Any, steps: int) -> Array:
+    """(steps + 1, K) actions that lie, evenly in the latent, over FAR deviations to both sides of its mean; of a Beta,
+    over those of the action."""
+    deviations = torch.linspace(-FAR, FAR, steps + 1)[:, None, None]
+    if isinstance(law, BoxNormal):
+        points = law.to_action(law.geometry.to_latent(law.loc + law.scale * deviations.to(law.loc.device)))
+    else:
+        points = law.mean + law.variance.sqrt() * deviations.to(law.alpha.device)
+    around: Array = points[..., 0].double().cpu().numpy()
+    return around
 
 
 def _masses(law: Any) -> Tensor:

@@ -130,7 +130,8 @@ def _spread(agent: Agent, obs: Any) -> dict[str, float]:
 
 def _near_bound(density: Any, geometry: Geometry, generator: torch.Generator) -> float | None:
     """The share of drawn numbers at a bound, or beyond, among those of dimensions that have two."""
-    width = np.subtract(geometry.high, geometry.low)
+    with np.errstate(over="ignore"):  # a width that float32 cannot hold has no edge of so many percent
+        width = np.subtract(geometry.high, geometry.low, dtype=np.float32)
     held = [i for i, kind in enumerate(geometry.kinds) if kind != "wrap" and np.isfinite(width[i])]
     if not held:
         return None

@@ -97,6 +97,8 @@ def settle(env_name: str, options: dict[str, Any]) -> Settings:
     module = algorithms.find(options.get("algo", "ppo"))
     preset = presets.find(env_name, options.get("algo", "ppo")) if options.get("preset", "auto") == "auto" else {}
     given = _flatten(options, module.Config)
+    if "beta" in np.ravel(given.get("policy.bounds", ())).tolist():
+        preset.pop("policy.init_std", None)  # of a Gaussian, and as wide as no Beta with one peak is
     rooms = {"run": RunOptions, "config": module.Config, "policy": PolicyConfig, "critic": CriticConfig}
     values: dict[str, dict[str, Any]] = {room: {} for room in rooms}
     for name, value in (module.DEFAULTS | _flatten(preset, module.Config) | given).items():
@@ -106,6 +108,13 @@ def settle(env_name: str, options: dict[str, Any]) -> Settings:
         made = {room: cls(**values[room]) for room, cls in rooms.items()}
     except TypeError as error:  # a value of the wrong type met a comparison
         raise UsageError("An option has a value of the wrong type.", given=str(error)) from error
+    config: Any = made["config"]
+    if "config.correlation_time" in given and config.exploration != "correlated":
+        raise UsageError(
+            "correlation_time is of noise that is correlated in time.",
+            given=f'correlation_time {config.correlation_time} with exploration="{config.exploration}"',
+            fix='exploration="correlated", or leave correlation_time out',
+        )
     left = {k: v for k, v in preset.items() if not set(_flatten({k: v}, module.Config)) & set(given)}
     return Settings(**made, preset=left)
 
@@ -144,6 +153,14 @@ def _flatten(options: dict[str, Any], config: Any) -> dict[str, Any]:
 def _known(name: str, names: set[str]) -> str:
     if name in names:
         return name
+    others = [algo for algo in algorithms.NAMES if name in _names(algorithms.find(algo).Config)]
+    if others:
+        raise UsageError(
+            "An option must be one that the algorithm or policy has.",
+            given=name,
+            cause=f"an option of {', '.join(others)}",
+            fix=f"leave it out, or take {'that algorithm' if len(others) == 1 else 'one of those algorithms'}",
+        )
     near = difflib.get_close_matches(name, sorted(names), n=1)
     raise UsageError(
         "An option must be one that the algorithm or policy has.",

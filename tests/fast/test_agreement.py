@@ -58,6 +58,12 @@ def test_the_slope_of_a_squashed_entropy_is_that_of_autograd(init_std):
     run_both("stream_ac", 1, *both("stream_ac", box(2), policy, n=1, entropy_coef=10.0))
 
 
+@pytest.mark.parametrize("init_std", [0.5, 20.0, 1000.0])
+def test_the_slope_of_a_half_bounded_entropy_is_that_of_autograd(init_std):
+    space, policy = Box(np.zeros(2, np.float32), np.inf), {"state_dependent": True, "init_std": init_std}
+    run_both("stream_ac", 1, *both("stream_ac", space, policy, n=1, entropy_coef=0.3))
+
+
 SETTINGS = {
     "rewards as they are": {"scale_rewards": False},
     "observations as they are": {"policy": {"normalize_obs": False}},

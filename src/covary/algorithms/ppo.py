@@ -21,6 +21,11 @@ Where we differ, and why:
    that change only between iterations, so that the ratio is 1 before the first step. The first iteration is the
    exception: its own observations set the statistics before its update, and pi_old is scored under them. That first
    policy hardly depends on the observation (its last layer starts at a hundredth), so little changes.
+7. `exploration="correlated"` draws a_t from noise e_t that goes with e_{t-1}, and so with s_t, which e_{t-1} led to:
+   over all steps e_t is standard normal, but given s_t it is not, and pi(a|s) is not the law that a was drawn from. The
+   score then has a mean other than 0 given s, so that the baseline V(s), which otherwise takes away variance alone,
+   biases the gradient; so does rho, whose denominator is that pi(a|s). The longer `correlation_time`, the more. The
+   default, white, has no such bias.
 """
 
 from __future__ import annotations

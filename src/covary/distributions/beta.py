@@ -154,6 +154,8 @@ class Beta(Distribution):
 
         jacobian: whether log |da/dx|, which depends on the logit alone, is taken off.
         """
+        if self._validate_args and latent.shape[-1:] != self.event_shape:
+            raise ValueError(f"latent is (S*, B*, D), D = {self.event_shape[0]}.\n  given: {tuple(latent.shape)}")
         (a, b), x = self._double(), latent.double()
         each = a * F.logsigmoid(x) + b * F.logsigmoid(-x) - _log_beta(a, b)
         if jacobian:

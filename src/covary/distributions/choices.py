@@ -86,6 +86,8 @@ class Choices(Distribution):
 
     def log_prob_latent(self, latent: Tensor, *, jacobian: bool = True) -> Tensor:
         """(S*, B*, D) indices -> (S*, B*). Choices have no Jacobian to leave out."""
+        if self._validate_args and latent.shape[-1:] != self.event_shape:
+            raise ValueError(f"latent is (S*, B*, D), D = {self.event_shape[0]}.\n  given: {tuple(latent.shape)}")
         return self.each.log_prob_latent(latent).sum(-1)
 
     def entropy(self) -> Tensor:

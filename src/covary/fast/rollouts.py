@@ -1,4 +1,5 @@
-"""One epoch of PPO as a kernel. The formulas stand in `covary.algorithms.ppo`."""
+"""Learning from a rollout of PPO, A2C or TRPO, as kernels: log-probabilities, a pass of the policy, one of the critic.
+The formulas stand in `covary.algorithms.ppo`."""
 
 from __future__ import annotations
 

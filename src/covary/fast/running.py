@@ -41,6 +41,16 @@ def observe(obs, steps, n, count, mean64, m2, mean, inv_std):
     count[0] = total
 
 
+@part(void(Numbers, Matrix))
+def scaled(running, steps):
+    """The rewards over the deviation of the returns, within +-10, from the row REWARD to the row SCALED."""
+    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
+    scale = 1.0 / std if std > 1e-8 else 1.0
+    for i in range(steps.shape[1]):
+        r = steps[REWARD, i] * scale
+        steps[SCALED, i] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
+
+
 @part(void(Numbers, Numbers, Matrix, float64, int64))
 def scale_rewards(running, carry, steps, gamma, n):
     """`covary.returns.ReturnScale` over T steps of n environments, from the row REWARD to the row SCALED. running:
@@ -54,11 +64,7 @@ def scale_rewards(running, carry, steps, gamma, n):
             running[1] += delta / running[0]
             running[2] += delta * (carry[b] - running[1])
         carry[b] *= steps[LAM, i]
-    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
-    scale = 1.0 / std if std > 1e-8 else 1.0
-    for i in range(steps.shape[1]):
-        r = steps[REWARD, i] * scale
-        steps[SCALED, i] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
+    scaled(running, steps)
 
 
 @kernel(void(Matrix, Matrix, int64, float64, Numbers, Numbers, *NORMALIZER))

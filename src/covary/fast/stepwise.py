@@ -10,7 +10,7 @@ from numba import float32, float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, part
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
-from covary.fast.running import DISCOUNT, LAM, REWARD, SCALED, VALID
+from covary.fast.running import DISCOUNT, LAM, REWARD, SCALED, VALID, scaled
 from covary.fast.steps import POLICY, locate, normalize
 
 BAD_STEP, LEARNED, REFUSED = range(3)
@@ -71,11 +71,7 @@ def scale_rewards(running, carry, steps, gamma, n):
         running[2] += squares + delta * delta * running[0] * seen / count
         running[1] += delta * seen / count
         running[0] = count
-    std = math.sqrt(running[2] / running[0]) if running[0] > 1.0 else 0.0
-    scale = 1.0 / std if std > 1e-8 else 1.0
-    for b in range(n):
-        r = steps[REWARD, b] * scale
-        steps[SCALED, b] = -10.0 if r < -10.0 else (10.0 if r > 10.0 else r)
+    scaled(running, steps)
 
 
 @part(float64(*POLICY, Vector, Vector, float64, *STEP, *ROOM, int64, Numbers))
