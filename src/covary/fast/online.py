@@ -8,7 +8,7 @@ from covary.fast.compiled import Numbers, kernel
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, TOP, VALUE, score
 from covary.fast.descent import ADAM, move, norm_of
-from covary.fast.running import DISCOUNT, SCALED, VALID, observe
+from covary.fast.running import DISCOUNT, SCALED, VALID, observe, scale_rewards
 from covary.fast.steps import POLICY, add_entropy, locate, normalize, reach, weigh
 from covary.fast.stepwise import (
     BAD_STEP,
@@ -23,7 +23,6 @@ from covary.fast.stepwise import (
     STEP,
     log_jacobian,
     look,
-    scale_rewards,
 )
 from covary.optim import LOOK_EVERY
 

@@ -1,5 +1,5 @@
-"""What learning online and learning from rollouts have in common, as kernels: acting, the scale of rewards, and how a
-score's slope becomes a gradient.
+"""What learning online and learning from rollouts have in common, as kernels: acting, and how a score's slope becomes a
+gradient.
 
 The formulas stand in `covary.optim`, `covary.algorithms` and `covary.nets`; everything is changed in place, in the
 memory of the modules' own parameters and buffers.

@@ -10,7 +10,7 @@ from numba import float32, float64, int64, void
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, part
 from covary.fast.dense import backward, forward
 from covary.fast.densities import DEPTH, HALF, HIGH, KIND, LOW, SQUASH, TOP, TWO_PI, VALUE, WRAP, D, score
-from covary.fast.running import DISCOUNT, LAM, REWARD, SCALED, VALID, scaled
+from covary.fast.running import DISCOUNT, REWARD, SCALED
 from covary.fast.steps import POLICY, locate, normalize
 
 BAD_STEP, LEARNED, REFUSED = range(3)
@@ -48,30 +48,6 @@ def log_jacobian(plan, dims, box, latents, sample):
         if kind == WRAP:
             total += math.log((box[i, HIGH] - box[i, LOW]) / TWO_PI)
     return total
-
-
-@part(void(Numbers, Numbers, Matrix, float64, int64))
-def scale_rewards(running, carry, steps, gamma, n):
-    """`covary.returns.ReturnScale` over one step, from the row REWARD to the row SCALED. running: count, mean and m2 of
-    the returns."""
-    seen, mean = 0, 0.0
-    for b in range(n):
-        carry[b] = float64(steps[REWARD, b]) + gamma * carry[b]
-        if steps[VALID, b] > 0.0:
-            seen += 1
-            mean += carry[b]
-    mean /= max(seen, 1)
-    squares = 0.0
-    for b in range(n):
-        if steps[VALID, b] > 0.0:
-            squares += (carry[b] - mean) ** 2
-        carry[b] *= steps[LAM, b]
-    if seen > 0:
-        count, delta = running[0] + seen, mean - running[1]
-        running[2] += squares + delta * delta * running[0] * seen / count
-        running[1] += delta * seen / count
-        running[0] = count
-    scaled(running, steps)
 
 
 @part(float64(*POLICY, Vector, Vector, float64, *STEP, *ROOM, int64, Numbers))

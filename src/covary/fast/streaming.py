@@ -10,7 +10,7 @@ from numba import float32, float64, int64, types
 from covary.fast import densities
 from covary.fast.compiled import Indices, Matrix, Numbers, Rows, Table, Vector, kernel, part
 from covary.fast.densities import ANGLES, CHOICES, HALF, HIGH, KIND, LOW, PLACE, SQUASH, D
-from covary.fast.running import DISCOUNT, LAM, VALID, observe
+from covary.fast.running import DISCOUNT, LAM, VALID, observe, scale_rewards
 from covary.fast.steps import POLICY, add_entropy, reach, weigh
 from covary.fast.stepwise import (
     BAD_STEP,
@@ -27,7 +27,6 @@ from covary.fast.stepwise import (
     judge,
     look,
     remember,
-    scale_rewards,
 )
 from covary.optim import LOOK_EVERY
 

@@ -7,7 +7,7 @@ from numba import float32, float64, int64
 
 from covary.fast.compiled import Matrix, Numbers, kernel
 from covary.fast.descent import ADAM, move, norm_of
-from covary.fast.running import DISCOUNT, LAM, VALID, observe
+from covary.fast.running import DISCOUNT, LAM, VALID, observe, scale_rewards
 from covary.fast.steps import POLICY, reach, weigh
 from covary.fast.stepwise import (
     BAD_STEP,
@@ -23,7 +23,6 @@ from covary.fast.stepwise import (
     judge,
     look,
     remember,
-    scale_rewards,
 )
 from covary.optim import LOOK_EVERY
 
