@@ -120,6 +120,27 @@ def test_it_goes_on_to_the_bit_from_what_it_kept(priority):
     assert all(mine[name].tobytes() == its[name].tobytes() for name in mine)
 
 
+@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("priority", [0.0, 0.6])
+def test_an_open_one_forgets_what_came_later(kept, priority):
+    """As where a run goes back to a checkpoint."""
+    replay, past = Replay(30, 2, SEEN, D, priority=priority), Past(2)
+    if kept:
+        replay.add(past.steps(kept))
+    state = replay.state()
+    replay.add(past.steps(15 - kept))
+    drawn = replay.sample(20, torch.Generator().manual_seed(0), CPU)
+    replay.prioritise(drawn.places, np.full(20, 3.0, np.float32))
+    replay.load_state(state, np.zeros(2, bool))
+    other = Replay(30, 2, SEEN, D, priority=priority)
+    other.load_state(state, np.zeros(2, bool))
+    rollout = past.steps(4)
+    for each in (replay, other):
+        each.add(rollout)
+    a, b = (each.sample(50, torch.Generator().manual_seed(4), CPU, 0.5) for each in (replay, other))
+    assert all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
+
+
 def test_an_episode_that_cannot_be_gone_on_with_is_cut():
     replay, past = Replay(30, 2, SEEN, D), Past(2, "never")
     replay.add(past.steps(4))

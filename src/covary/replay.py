@@ -225,11 +225,11 @@ class Replay:
             part[order] = given
         if cut.shape != (kept, self.n) or cut.dtype != np.bool_ or last.shape != (int(cut.sum()), self._led.shape[1]):
             raise ValueError(f"replay.cut of {cut.dtype} {cut.shape}, replay.last of {last.shape}")
-        if not kept:
-            return
-        if arrays["replay.led"].shape != self._led.shape:
-            raise ValueError(f"replay.led of {arrays['replay.led'].shape}")
-        self._led[:] = arrays["replay.led"]
+        led = arrays["replay.led"]
+        if led.shape != (self.n if kept else 0, self._led.shape[1]):
+            raise ValueError(f"replay.led of {led.shape}")
+        if kept:
+            self._led[:] = led
         self._apart[:], apart = 0, np.zeros((kept, self.n), np.int64)
         self._last, self._free = np.concatenate([last, np.empty_like(self._last[:16])]), []
         self._free = list(range(len(self._last) - 1, len(last) - 1, -1))
@@ -237,11 +237,13 @@ class Replay:
         self._apart[order] = apart
         if not set(np.unique(self.table[order][..., 3]).tolist()) <= {0.0, 1.0}:
             raise ValueError("steps that half happened")
-        self.table[order[-1], fresh, 2] = 0.0
+        if kept:
+            self.table[order[-1], fresh, 2] = 0.0
         if self.priorities is not None:
             given = arrays["replay.priority"]
             if given.shape != (kept, self.n) or given.dtype != np.float64:
                 raise ValueError(f"replay.priority of {given.dtype} {given.shape}")
+            self.priorities.kept[:] = 0.0  # of what came after it was kept
             self.priorities.kept.reshape(self.lanes, self.n)[order] = given
             self.priorities.rebuild(float(arrays["replay.most"]))
 
