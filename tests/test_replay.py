@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covary import UsageError
+import covary
+from covary import UsageError, algorithms
 from covary.priorities import Priorities
 from covary.replay import Replay, in_words
 from covary.types import Rollout
@@ -173,6 +174,44 @@ def test_a_state_that_is_none_is_refused(broken):
     replay.add(past.steps(4))
     with pytest.raises((ValueError, KeyError)):
         Replay(30, 2, SEEN, D, priority=0.6).load_state(replay.state() | broken, np.zeros(2, bool))
+
+
+# -------------------------------------------------------------------------------------------------- settings
+
+FROM_THE_PAST = pytest.mark.parametrize("algo", ["sac", "td3", "ddpg", "mpo"])
+
+
+@FROM_THE_PAST
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"learning_starts": 10.0}, ["learning_starts must be a whole number", "10.0"]),
+        ({"learning_starts": True}, ["learning_starts must be a whole number", "True"]),
+        ({"learning_starts": -1}, ["learning_starts must be a whole number", "-1"]),
+        ({"learning_starts": 31, "replay_size": 30}, ["would never be reached", "holds 30", "learning_starts 30 or"]),
+        ({"learning_starts": 31, "replay_size": 31, "n_envs": 2}, ["would never be reached", "holds 30"]),
+        ({"replay_folder": 5}, ["replay_folder is the path of a folder", "5", "leave it out"]),
+        ({"replay_folder": True}, ["replay_folder is the path of a folder", "True"]),
+    ],
+    ids=str,
+)
+def test_settings_of_the_past_are_checked_when_they_are_made(algo, wrong, words):
+    with pytest.raises(UsageError) as caught:
+        algorithms.find(algo).Config(**wrong)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@FROM_THE_PAST
+def test_a_path_is_as_good_as_its_text(algo, tmp_path):
+    config = algorithms.find(algo).Config(replay_folder=tmp_path, learning_starts=30, replay_size=30)
+    assert config.replay_folder == str(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"replay_folder": "nowhere"}, {"replay_size": 10**13}], ids=str)
+def test_a_replay_without_room_leaves_no_run_behind(tmp_path, wrong):
+    with pytest.raises(UsageError, match=r"folder that is there|must fit into memory"):
+        covary.train("Pendulum-v1", "sac", 100, out=tmp_path / "run", quiet=True, **wrong)
+    assert not (tmp_path / "run").exists()
 
 
 # ------------------------------------------------------------------------------------------------- priorities

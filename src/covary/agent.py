@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import covary
 from covary import algorithms, description, runs
 from covary.envs import spaces
-from covary.errors import UsageError, check_choice, check_sizes
+from covary.errors import UsageError, check_choice, check_sizes, check_switches
 from covary.heads import GaussianHead, PolicyConfig
 from covary.nets import Activation, Init, QValues, Value, make_sparse, mlp, threads_of_torch, width_of
 from covary.policies import make_policy
@@ -43,6 +43,7 @@ class CriticConfig:
         hidden = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
         object.__setattr__(self, "hidden", hidden)
         check_sizes("critic.hidden", hidden)
+        check_switches(self, "critic.")
         check_choice("critic.init", self.init, get_args(Init))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary.distributions import Bounds, BoxNormal, Categorical, Geometry
-from covary.errors import UsageError, check_choice, check_sizes
+from covary.errors import UsageError, check_choice, check_sizes, check_switches
 from covary.nets import Activation, Init, linear, orthogonal
 
 Word = Literal[Bounds, "beta"]
@@ -70,6 +70,7 @@ class PolicyConfig:
             if value is not None and not isinstance(value, str | int | float):
                 flat = _tuple(np.asarray(value).reshape(-1).tolist())
                 object.__setattr__(self, name, flat[0] if name != "covariance_matrix" and len(flat) == 1 else flat)
+        check_switches(self, "policy.")
         check_choice("policy.covariance", self.covariance, get_args(Covariance))
         if self.rank is not None and self.covariance != "lowrank":
             raise UsageError(

@@ -7,6 +7,7 @@ latent, from which the action, its coordinates for a critic and its log-probabil
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,8 @@ class Replay:
         folder: str | None = None,
         priority: float = 0.0,
     ) -> None:
-        self.n, self.lanes, self.folder, self.alpha = environments, max(size // environments, 2), folder, priority
+        self.n, self.lanes = environments, lanes_of(size, environments)
+        self.folder, self.alpha = folder, priority
         self._shapes = {
             "obs": (self.lanes, environments, observation),
             "latent": (self.lanes, environments, *((latent,) if latent else ())),
@@ -80,14 +82,18 @@ class Replay:
         self.priorities: Priorities | None = None
         self._parts: Arrays = {}
 
+    def check_room(self) -> None:
+        """Raises UsageError where it needs more than the machine's memory, or the folder's disk, can hold."""
+        check_room(self.nbytes if self.folder is None else self._small, self._large, self.folder, self.lanes * self.n)
+
     def open(self) -> str:
         """Takes its memory, or its file. Says what it will hold, for the log.
 
         Raises:
             UsageError: more than the machine's memory, or the folder's disk, can hold.
         """
+        self.check_room()
         size, (observation,) = self.lanes * self.n, self._shapes["obs"][2:]
-        check_room(self.nbytes if self.folder is None else self._small, self._large, self.folder, size)
         self._parts = {name: _room(shape, self.folder) for name, shape in self._shapes.items()}
         self.obs, self.latent, self.table = (self._parts[name] for name in PARTS)
         self._apart = np.zeros((self.lanes, self.n), np.int64)  # 1 + the row of `_last`, or 0: the next step's
@@ -251,6 +257,11 @@ class Replay:
 # ------------------------------------------------------------------------------------------------------ room
 
 
+def lanes_of(size: int, environments: int) -> int:
+    """Steps that each environment's lane holds."""
+    return max(size // environments, 2)
+
+
 def _room(shape: tuple[int, ...], folder: str | None) -> NDArray[np.float32]:
     """Memory that is taken when it is first written to; or a file that nobody else sees."""
     if folder is None:
@@ -266,8 +277,12 @@ def check_room(memory: int, disk: int, folder: str | None, size: int) -> None:
     import shutil
 
     if folder is not None:
-        if not Path(folder).is_dir():
-            raise UsageError("replay_folder is a folder that is there.", given=folder, fix="make it, or name another")
+        if not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise UsageError(
+                "replay_folder is a folder that is there, and that can be written to.",
+                given=folder,
+                fix="make it, or name another",
+            )
         if (room := shutil.disk_usage(folder).free) < disk:
             raise UsageError(
                 "The replay must fit on its disk.",
@@ -284,8 +299,6 @@ def check_room(memory: int, disk: int, folder: str | None, size: int) -> None:
 
 def _memory() -> int:
     """Bytes of memory that this machine has, or that this process may take."""
-    import os
-
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**62
     try:
         return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))

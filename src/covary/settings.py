@@ -12,7 +12,7 @@ import numpy as np
 from covary import algorithms, presets
 from covary.agent import CriticConfig
 from covary.envs.vectors import Vectorization
-from covary.errors import UsageError, check_choice, check_sizes
+from covary.errors import UsageError, check_choice, check_sizes, check_switches
 from covary.heads import PolicyConfig
 
 
@@ -62,9 +62,7 @@ class RunOptions:
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip", "rollback"))
         check_choice("vectorization", self.vectorization, ("auto", "sync", "async", "tensors"))
-        for name in ("fast", "profile", "restart_workers"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise UsageError(f"{name} is True or False.", given=repr(value))
+        check_switches(self)
         check_sizes("steps", (self.steps,))
         check_sizes("eval_episodes", (self.eval_episodes,))
         if not (isinstance(self.seed, int) and self.seed >= 0):

@@ -94,6 +94,8 @@ def train(
         agent = make_agent(venv, settings, torso)
         if settings.run.init_from is not None:
             agent.start_from(load(settings.run.init_from, torso=torso))
+        if agent.learner.memory is not None:  # before anything of the run is on the disk
+            agent.learner.memory.check_room()
         place = settings.run.out or f"runs/{source.name}-{algo}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         chosen = choose(agent, settings.run.fast)._replace(processes=processes)
         record = _record(source, settings, torso is not None) | {"chosen": chosen._asdict()}

@@ -49,7 +49,7 @@ from covary.distributions import BoxNormal, latent_kl
 from covary.errors import UsageError, check_fields
 from covary.nets import QValues, Scalar
 from covary.optim import Adam, Target, descend
-from covary.past import Past, means
+from covary.past import Past, check_past, means
 from covary.policies import Density, Policy
 from covary.types import Rollout
 
@@ -120,15 +120,16 @@ class Config:
     """how far the bias of priorities is corrected at the start; wholly at the end. Schaul 2016: 0.4"""
 
     def __post_init__(self) -> None:
+        check_past(self)
         check_fields(
             self,
-            sizes=("n_envs", "horizon", "batch", "policy_period", "critics", "replay_size"),
+            sizes=("horizon", "policy_period", "critics"),
             positive=(
-                *("updates", "actor_lr", "critic_lr", "dual_lr", "temperature", "mean_multiplier"),
+                *("actor_lr", "critic_lr", "dual_lr", "temperature", "mean_multiplier"),
                 *("covariance_multiplier", "epsilon", "epsilon_mean", "epsilon_covariance"),
             ),
-            shares=("gamma", "tau", "priority", "priority_beta"),
-            floors=("max_grad_norm", "learning_starts"),
+            shares=("tau",),
+            floors=("max_grad_norm",),
         )
         if not (isinstance(self.samples, int) and self.samples > 1):
             raise UsageError(

@@ -37,7 +37,7 @@ from covary import guard
 from covary.errors import UsageError, check_choice, check_fields
 from covary.nets import QValues, Scalar
 from covary.optim import Adam, Target, descend
-from covary.past import Past, means
+from covary.past import Past, check_past, means
 from covary.policies import Density, Policy
 from covary.types import Exploration, Rollout
 
@@ -96,14 +96,18 @@ class Config:
     """steps after which the correlation of that noise is 1/e"""
 
     def __post_init__(self) -> None:
+        check_past(self)
         check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
-            sizes=("n_envs", "horizon", "batch", "critics", "replay_size"),
-            positive=("correlation_time", "updates", "learning_rate", "temperature"),
-            shares=("gamma", "tau", "priority", "priority_beta"),
-            floors=("max_grad_norm", "learning_starts"),
+            sizes=("horizon", "critics"),
+            positive=("correlation_time", "learning_rate", "temperature"),
+            shares=("tau",),
+            floors=("max_grad_norm",),
         )
+        wanted: Any = self.target_entropy
+        if wanted is not None and not (type(wanted) in (int, float) and math.isfinite(wanted)):
+            raise UsageError("target_entropy is a finite number of nats.", given=repr(wanted), fix="leave it out")
 
 
 class Batch(NamedTuple):

@@ -40,7 +40,7 @@ from covary.errors import UsageError, check_choice, check_fields
 from covary.heads import widened
 from covary.nets import QValues
 from covary.optim import Adam, Target, descend
-from covary.past import Past, means
+from covary.past import Past, check_past, means
 from covary.policies import Density, Policy
 from covary.types import Exploration, Rollout
 
@@ -102,13 +102,14 @@ class Config:
     """steps after which the correlation of that noise is 1/e"""
 
     def __post_init__(self) -> None:
+        check_past(self)
         check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
-            sizes=("n_envs", "horizon", "batch", "critics", "delay", "replay_size"),
-            positive=("correlation_time", "updates", "learning_rate"),
-            shares=("gamma", "tau", "priority", "priority_beta"),
-            floors=("max_grad_norm", "learning_starts", "smoothing", "smoothing_clip"),
+            sizes=("horizon", "critics", "delay"),
+            positive=("correlation_time", "learning_rate"),
+            shares=("tau",),
+            floors=("max_grad_norm", "smoothing", "smoothing_clip"),
         )
 
 
