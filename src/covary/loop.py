@@ -178,8 +178,7 @@ class _Loop:
                 self._gather()
 
     def _gather(self) -> None:
-        self.report.add(self.iterate.updates, self.adapter.episodes)
-        self.iterate.updates = 0
+        self.report.add(self.adapter.episodes)
 
     def _between(self) -> None:
         """What is due: an evaluation, a line of metrics, a checkpoint."""
