@@ -88,6 +88,8 @@ class Agent:
                 given=f"{action_space}",
                 fix="--algo ppo, or actor_critic",
             )
+        if module.Learner.needs_gaussian:
+            _check_gaussian(algo, math.prod(action_space.shape), self.policy_config)
         self.device, self.seed, self.steps = torch.device(device), seed, 0
         self.custom_torso = torso is not None
         net_seed, noise_seed = (int(s) for s in np.random.SeedSequence((seed, 0xA6E7)).generate_state(2))
@@ -320,6 +322,18 @@ class Agent:
             numbers = other.learner.numbers()
             numbers.get("reward_scale", {}).pop("carry", None)  # of episodes that are not these
             self.learner.load_numbers(numbers)
+
+
+def _check_gaussian(algo: str, dims: int, config: PolicyConfig) -> None:
+    """Raises UsageError where a dimension of the action is a Beta."""
+    words = (config.bounds,) if isinstance(config.bounds, str) else config.bounds
+    each = words * dims if len(words) == 1 else words
+    if betas := tuple(i for i, word in enumerate(each) if word == "beta" and i not in config.periodic):
+        raise UsageError(
+            f"{algo} needs a Gaussian in every dimension; a Beta has no covariance.",
+            given=f"policy.bounds beta in dimensions {betas}",
+            fix="policy.bounds squash; or --algo sac or ppo, which take a Beta",
+        )
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ class Learner(Protocol):
     horizon: int  # vector steps between updates
     online: bool  # whether it learns from each step as it comes, and from nothing else
     judges_actions: bool  # whether the critic is of actions, QValues, or of states, Value
+    needs_gaussian: bool  # whether every dimension of its policy must be a Gaussian's
     policy: Any  # covary.policies.Policy
     critic: Any  # covary.nets.Value or QValues
     networks: dict[str, Any]  # every network but the policy, by the name it is saved under

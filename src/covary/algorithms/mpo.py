@@ -304,16 +304,9 @@ def losses(
     )
 
 
-def check(policy: Policy, observation: int) -> None:
-    """Raises UsageError for a policy that this algorithm cannot use. observation: O."""
-    density = policy(next(policy.parameters()).new_zeros(1, observation))
-    if not isinstance(density, BoxNormal):
-        raise UsageError(
-            "mpo needs a Gaussian on a box: it bounds how far a mean and a covariance move.",
-            given=type(density).__name__,
-            fix="policy.bounds squash; or --algo ppo, which takes any density",
-        )
-    geometry = density.geometry
+def check(policy: Policy) -> None:
+    """Raises UsageError for a policy that this algorithm cannot use."""
+    geometry: Any = policy.head.geometry
     if clipped := geometry.columns("clip"):
         raise UsageError(
             "mpo needs a density whose KL is that of its latent; a clipped one has point masses.",
@@ -333,9 +326,10 @@ class Learner:
 
     online = False
     judges_actions = True
+    needs_gaussian = True
 
     def __init__(self, policy: Policy, critic: QValues, config: Config, generator: torch.Generator) -> None:
-        check(policy, critic.observation)
+        check(policy)
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon, self.device = config.horizon, next(critic.parameters()).device
         starts = (config.temperature, config.mean_multiplier, config.covariance_multiplier)

@@ -233,6 +233,7 @@ class Learner:
 
     online = False
     judges_actions = True
+    needs_gaussian = False
 
     def __init__(self, policy: Policy, critic: QValues, config: Config, generator: torch.Generator) -> None:
         check(policy, config)

@@ -168,6 +168,7 @@ class Learner:
 
     online = True
     judges_actions = False
+    needs_gaussian = False
 
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
