@@ -45,6 +45,7 @@ class Learner(Protocol):
     critic: Any  # covary.nets.Value or QValues
     networks: dict[str, Any]  # every network but the policy, by the name it is saved under
     memory: Any  # a covary.replay.Replay that `update` learns from, or None
+    reward_scale: Any  # covary.returns.ReturnScale
     optimizers: dict[str, Any]  # covary.optim.Adam by name
     generator: torch.Generator  # all its random numbers
     lap: Callable[[str], None] | None  # called with "targets" once these are there, for a profile
