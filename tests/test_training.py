@@ -19,6 +19,7 @@ from worlds import Arms, Choice, Dial, Line, Plane, Regulator, Stay
 
 import covary
 from covary import algorithms
+from covary.agent import CriticConfig
 from covary.algorithms import ppo
 from covary.envs.adapter import Adapter
 from covary.errors import UsageError
@@ -584,3 +585,14 @@ def test_each_number_is_a_mean_over_the_updates_that_told_it():
     del numbers["counts"]
     other.load_state(arrays, numbers | {"sums": ["a"], "count": 3})
     assert other.record(agent, obs)["a"] == 3.0
+
+
+def test_a_config_leaves_an_algorithm_its_defaults():
+    policy = covary.PolicyConfig(init_std=0.1, covariance="diagonal")
+    agent = covary.untrained("Pendulum-v1", "sac", policy=policy, critic=CriticConfig(layer_norm=True))
+    assert agent.policy_config == covary.PolicyConfig(
+        init_std=0.1, hidden=(256, 256), activation="relu", state_dependent=True
+    )
+    assert agent.critic_config == CriticConfig(layer_norm=True, hidden=(256, 256), activation="relu")
+    assert covary.untrained("Pendulum-v1", "sac", policy={"hidden": (64, 64)}).policy_config.hidden == (64, 64)
+    assert covary.untrained("CartPole-v1", policy=covary.PolicyConfig()).policy_config == covary.PolicyConfig()

@@ -57,7 +57,8 @@ def train(
         quiet: print nothing.
         options: everything else, as on the command line: fields of the algorithm's Config (`gamma=0.9`), of the run
             (`out="runs/a"`, `eval_every=10_000`), `policy={"covariance": "full"}`, `critic={"hidden": (64,)}`; the
-            policy's also by their plain names (`covariance="full"`).
+            policy's also by their plain names (`covariance="full"`). Of a PolicyConfig in place of a dict only what
+            differs from PolicyConfig() counts: preset and algorithm decide the rest.
 
     Raises:
         UsageError: anything the user can put right; what was learned before it is saved.
