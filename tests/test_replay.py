@@ -79,12 +79,12 @@ def test_what_is_drawn_is_what_happened(priority, mode, n, lanes, parts):
     for t in parts:
         replay.add(past.steps(t))
         happened = sum(1 for whole in past.told)
-        if not happened or not (replay.table.reshape(-1, 4)[: len(replay), 3] > 0).any():
+        if not happened or not (replay.table.reshape(-1, 3)[: len(replay), 2] > 0).any():
             continue
         seen, newest = assert_told_truly(replay, past, min(happened, lanes))
         assert len(seen) <= lanes * n
         if mode == "disabled":  # every place holds one that happened
-            held = {float(r) for r in replay.table.reshape(-1, 4)[: len(replay), 0]}
+            held = {float(r) for r in replay.table.reshape(-1, 3)[: len(replay), 0]}
             assert held == {float(whole[2]) for whole in past.told[-min(lanes * n, happened) :]}
             assert seen <= held
             assert set(newest) & held
@@ -111,7 +111,7 @@ def test_it_goes_on_to_the_bit_from_what_it_kept(priority):
     drawn = whole.sample(8, torch.Generator().manual_seed(0), CPU, 0.5)
     whole.prioritise(drawn.places, np.linspace(0.1, 2.0, 8).astype(np.float32))
     other, _ = pair()
-    other.load_state(whole.state(), np.zeros(2, bool))
+    other.load_state(whole.state())
     for rollout in rollouts[2:]:
         whole.add(rollout)
         other.add(rollout)
@@ -132,9 +132,9 @@ def test_an_open_one_forgets_what_came_later(kept, priority):
     replay.add(past.steps(15 - kept))
     drawn = replay.sample(20, torch.Generator().manual_seed(0), CPU)
     replay.prioritise(drawn.places, np.full(20, 3.0, np.float32))
-    replay.load_state(state, np.zeros(2, bool))
+    replay.load_state(state)
     other = Replay(30, 2, SEEN, D, priority=priority)
-    other.load_state(state, np.zeros(2, bool))
+    other.load_state(state)
     rollout = past.steps(4)
     for each in (replay, other):
         each.add(rollout)
@@ -147,8 +147,7 @@ def test_an_episode_that_cannot_be_gone_on_with_is_cut():
     replay.add(past.steps(4))
     led = past.told[-2:]
     other = Replay(30, 2, SEEN, D)
-    other.load_state(replay.state(), np.array([True, False]))
-    assert other.table[3, :, 2].tolist()[0] == 0.0
+    other.load_state(replay.state())
     past.obs = np.stack([past.fresh(), past.obs[1]])  # environment 0 starts anew
     other.add(past.steps(1))
     seen, _ = assert_told_truly(other, past, 10)
@@ -162,7 +161,7 @@ def test_an_episode_that_cannot_be_gone_on_with_is_cut():
         {"replay.cut": np.ones((4, 2), bool)},
         {"replay.led": np.zeros((1, SEEN), np.float32)},
         {"replay.count": np.array(3)},
-        {"replay.table": np.full((4, 2, 4), 0.5, np.float32)},
+        {"replay.table": np.full((4, 2, 3), 0.5, np.float32)},
         {"replay.priority": np.full((4, 2), -1.0)},
         {"replay.priority": np.full((4, 2), 9.0)},
         {"replay.most": np.array(np.inf)},
@@ -173,7 +172,7 @@ def test_a_state_that_is_none_is_refused(broken):
     replay, past = Replay(30, 2, SEEN, D, priority=0.6), Past(2, "never")
     replay.add(past.steps(4))
     with pytest.raises((ValueError, KeyError)):
-        Replay(30, 2, SEEN, D, priority=0.6).load_state(replay.state() | broken, np.zeros(2, bool))
+        Replay(30, 2, SEEN, D, priority=0.6).load_state(replay.state() | broken)
 
 
 # -------------------------------------------------------------------------------------------------- settings

@@ -55,7 +55,7 @@ class Replay:
 
     obs: NDArray[np.float32]  # (lanes, N, O)
     latent: NDArray[np.float32]  # (lanes, N, D)
-    table: NDArray[np.float32]  # (lanes, N, 4) reward, discount, lam, valid
+    table: NDArray[np.float32]  # (lanes, N, 3) reward, discount, and 1 where the step happened
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Replay:
         self._shapes = {
             "obs": (self.lanes, environments, observation),
             "latent": (self.lanes, environments, *((latent,) if latent else ())),
-            "table": (self.lanes, environments, 4),
+            "table": (self.lanes, environments, 3),
         }
         self._large = sum(4 * int(np.prod(shape)) for shape in self._shapes.values())
         places = self.lanes * environments
@@ -114,7 +114,7 @@ class Replay:
         """Takes in T steps of N environments."""
         if not self._parts:
             self.open()
-        parts = (rollout.obs, rollout.latent, rollout.reward, rollout.discount, rollout.lam, rollout.valid)
+        parts = (rollout.obs, rollout.latent, rollout.reward, rollout.discount, rollout.valid)
         obs, latent, *numbers = (part.cpu().numpy() for part in parts)
         led = rollout.next_obs.cpu().numpy()
         for t in range(len(obs)):
@@ -131,7 +131,7 @@ class Replay:
         self._led[:] = led
         self.count += 1
         if self.priorities is not None:
-            self.priorities.welcome(np.arange(row * self.n, (row + 1) * self.n), numbers[3] > 0)
+            self.priorities.welcome(np.arange(row * self.n, (row + 1) * self.n), numbers[2] > 0)
 
     def _forget(self, row: int) -> None:
         for i in np.flatnonzero(self._apart[row]).tolist():
@@ -179,7 +179,7 @@ class Replay:
             uniform = torch.rand(batch, generator=generator, dtype=torch.float64).numpy()
             return self.priorities.draw(uniform, beta)
         index: NDArray[np.int64] = torch.randint(len(self), (batch,), generator=generator).numpy()
-        while (missing := self.table.reshape(-1, 4)[index, 3] == 0).any():  # a few steps of a reset
+        while (missing := self.table.reshape(-1, 3)[index, 2] == 0).any():  # a few steps of a reset
             again = torch.randint(len(self), (int(missing.sum()),), generator=generator)
             index[missing] = again.numpy()
         return index, np.ones(batch, np.float32)
@@ -213,8 +213,8 @@ class Replay:
         kept = min(self.count, self.lanes)
         return (np.arange(kept) + self.count - kept) % self.lanes
 
-    def load_state(self, arrays: Arrays, fresh: NDArray[np.bool_]) -> None:
-        """Takes it over; the episodes of `fresh` environments (N,) could not be gone on with, and are cut there.
+    def load_state(self, arrays: Arrays) -> None:
+        """Takes it over. Where an episode cannot be gone on with, the next one's first observation tells so.
 
         Raises:
             KeyError, ValueError: arrays that are of another run.
@@ -241,10 +241,8 @@ class Replay:
         self._free = list(range(len(self._last) - 1, len(last) - 1, -1))
         apart[cut] = 1 + np.arange(len(last))
         self._apart[order] = apart
-        if not set(np.unique(self.table[order][..., 3]).tolist()) <= {0.0, 1.0}:
+        if not set(np.unique(self.table[order][..., 2]).tolist()) <= {0.0, 1.0}:
             raise ValueError("steps that half happened")
-        if kept:
-            self.table[order[-1], fresh, 2] = 0.0
         if self.priorities is not None:
             given = arrays["replay.priority"]
             if given.shape != (kept, self.n) or given.dtype != np.float64:
