@@ -7,8 +7,8 @@
             q_i <- min_k Qbar_k(s', a_i)
             y <- r + discount mean_i q_i
             descend  sum_k (Q_k(s, a) - y)^2 / 2                                   policy evaluation
-            w_i <- softmax_i(q_i / eta)                                            E-step, 1806.06920 eq. 7
-            descend  eta eps + eta mean_s log mean_i exp(q_i / eta), in eta        its dual, eq. 8
+            w_i <- softmax_i(q_i / eta)                                            E-step, 1806.06920 eq. 8
+            descend  eta eps + eta mean_s log mean_i exp(q_i / eta), in eta        its dual, eq. 9
             descend  - mean_s sum_i w_i [log pi(a_i; mu, Sigma_old) + log pi(a_i; mu_old, Sigma)]
                      + alpha_mu KL_mu + alpha_Sigma KL_Sigma, in the policy        M-step, 1812.02256 sec. 4.2
             descend  alpha (eps - KL), in alpha, for the mean and for the covariance
@@ -238,7 +238,7 @@ def critic_target(reward: Tensor, discount: Tensor, q: Tensor) -> Tensor:
 
 def weights(q: Tensor, temperature: float) -> Tensor:
     """(S, B) -> (S, B), of sum 1 over the actions of each observation."""
-    return torch.softmax(q / temperature, 0)  # 1806.06920 eq. 7
+    return torch.softmax(q / temperature, 0)  # 1806.06920 eq. 8
 
 
 def kl_of_weights(weight: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ def temperature_loss(log_temperature: Tensor, q: Tensor, epsilon: float) -> Tens
     q: (S, B)."""
     eta = log_temperature.exp()
     log_mean = torch.logsumexp(q / eta, 0) - math.log(len(q))
-    return eta * (epsilon + log_mean.mean()) / eta.detach()  # 1806.06920 eq. 8
+    return eta * (epsilon + log_mean.mean()) / eta.detach()  # 1806.06920 eq. 9
 
 
 def halves(old: BoxNormal, new: BoxNormal) -> tuple[BoxNormal, BoxNormal]:
