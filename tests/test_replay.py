@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import covary
 from covary import UsageError, algorithms
 from covary.priorities import Priorities
 from covary.replay import Replay, in_words
+from covary.runs import read_checkpoint, write_checkpoint
 from covary.types import Rollout
 
 SEEN, D = 3, 2
@@ -128,7 +130,7 @@ def test_an_open_one_forgets_what_came_later(kept, priority):
     replay, past = Replay(30, 2, SEEN, D, priority=priority), Past(2)
     if kept:
         replay.add(past.steps(kept))
-    state = replay.state()
+    state = {name: array.copy() for name, array in replay.state().items()}
     replay.add(past.steps(15 - kept))
     drawn = replay.sample(20, torch.Generator().manual_seed(0), CPU)
     replay.prioritise(drawn.places, np.full(20, 3.0, np.float32))
@@ -273,6 +275,30 @@ def test_a_file_holds_the_same(tmp_path):
     a, b = (replay.sample(30, torch.Generator().manual_seed(2), CPU) for replay in kept)
     assert all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
     assert list(tmp_path.iterdir()) == [], "nobody else sees it, and nothing is left behind"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_checkpoint_takes_no_copy_of_it(tmp_path, folder):
+    """Of a ring that has gone round."""
+    replay, n = Replay(40_000, 2, 60, D, folder=str(tmp_path) if folder else None, priority=0.5), 2
+    replay.open()
+    ones = torch.ones(100, n)
+    obs = torch.randn(100, n, 60)
+    rollout = Rollout(obs[:1], torch.zeros(1, n, D), *[ones[:1]] * 4, obs[1:2])
+    replay.add(rollout)
+    replay.count += 30_000
+    for part in replay._parts.values():
+        part[:] = 1.0
+    tracemalloc.start()
+    write_checkpoint(tmp_path / "checkpoint", replay.state(), {})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 0.25 * replay.nbytes
+    arrays, _ = read_checkpoint(tmp_path / "checkpoint")
+    other = Replay(40_000, 2, 60, D, priority=0.5)
+    other.load_state(arrays)
+    a, b = (each.sample(50, torch.Generator().manual_seed(4), CPU, 0.5) for each in (replay, other))
+    assert all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
 
 
 def test_its_size_is_what_it_takes():

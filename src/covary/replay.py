@@ -102,7 +102,8 @@ class Replay:
         self._led = np.empty((self.n, observation), np.float32)  # where the newest steps led
         self.priorities = Priorities(size, self.alpha) if self.alpha else None
         where = "memory" if self.folder is None else f"a file in {self.folder}"
-        return f"replay of {size:,} transitions: {in_words(self.nbytes)} of {where} once it is full"
+        large = in_words(self.nbytes)
+        return f"replay of {size:,} transitions: {large} of {where} once it is full, and as much for each checkpoint"
 
     def __len__(self) -> int:
         """Transitions that are kept, those that never happened among them."""
@@ -192,12 +193,12 @@ class Replay:
     # ---- what a checkpoint keeps
 
     def state(self) -> Arrays:
-        """What it holds, from the oldest step to the newest."""
+        """What it holds as it lies, without a copy: good until something is added."""
         if not self._parts:
             self.open()
-        order = self._order()
-        apart = self._apart[order]
-        state: Arrays = {f"replay.{name}": self._parts[name][order] for name in PARTS}
+        kept = min(self.count, self.lanes)
+        apart = self._apart[:kept]
+        state: Arrays = {f"replay.{name}": self._parts[name][:kept] for name in PARTS}
         state |= {
             "replay.cut": apart > 0,
             "replay.last": self._last[apart[apart > 0] - 1],
@@ -205,13 +206,9 @@ class Replay:
             "replay.count": np.array(self.count, np.int64),
         }
         if self.priorities is not None:
-            state["replay.priority"] = self.priorities.kept.reshape(self.lanes, self.n)[order]
+            state["replay.priority"] = self.priorities.kept.reshape(self.lanes, self.n)[:kept]
             state["replay.most"] = np.array(self.priorities.most)
         return state
-
-    def _order(self) -> NDArray[np.int64]:
-        kept = min(self.count, self.lanes)
-        return (np.arange(kept) + self.count - kept) % self.lanes
 
     def load_state(self, arrays: Arrays) -> None:
         """Takes it over. Where an episode cannot be gone on with, the next one's first observation tells so.
@@ -222,13 +219,12 @@ class Replay:
         if not self._parts:
             self.open()
         self.count = int(arrays["replay.count"])
-        order = self._order()
-        kept, cut, last = len(order), arrays["replay.cut"], arrays["replay.last"]
+        kept, cut, last = min(self.count, self.lanes), arrays["replay.cut"], arrays["replay.last"]
         for name, part in self._parts.items():
             given = arrays[f"replay.{name}"]
             if given.shape != (kept, *part.shape[1:]) or given.dtype != part.dtype:
                 raise ValueError(f"replay.{name} of {given.dtype} {given.shape}")
-            part[order] = given
+            part[:kept] = given
         if cut.shape != (kept, self.n) or cut.dtype != np.bool_ or last.shape != (int(cut.sum()), self._led.shape[1]):
             raise ValueError(f"replay.cut of {cut.dtype} {cut.shape}, replay.last of {last.shape}")
         led = arrays["replay.led"]
@@ -236,19 +232,18 @@ class Replay:
             raise ValueError(f"replay.led of {led.shape}")
         if kept:
             self._led[:] = led
-        self._apart[:], apart = 0, np.zeros((kept, self.n), np.int64)
+        self._apart[:] = 0
         self._last, self._free = np.concatenate([last, np.empty_like(self._last[:16])]), []
         self._free = list(range(len(self._last) - 1, len(last) - 1, -1))
-        apart[cut] = 1 + np.arange(len(last))
-        self._apart[order] = apart
-        if not set(np.unique(self.table[order][..., 2]).tolist()) <= {0.0, 1.0}:
+        self._apart[:kept][cut] = 1 + np.arange(len(last))
+        if not set(np.unique(self.table[:kept, :, 2]).tolist()) <= {0.0, 1.0}:
             raise ValueError("steps that half happened")
         if self.priorities is not None:
             given = arrays["replay.priority"]
             if given.shape != (kept, self.n) or given.dtype != np.float64:
                 raise ValueError(f"replay.priority of {given.dtype} {given.shape}")
             self.priorities.kept[:] = 0.0  # of what came after it was kept
-            self.priorities.kept.reshape(self.lanes, self.n)[order] = given
+            self.priorities.kept.reshape(self.lanes, self.n)[:kept] = given
             self.priorities.rebuild(float(arrays["replay.most"]))
 
 
