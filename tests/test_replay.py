@@ -111,7 +111,7 @@ def test_it_goes_on_to_the_bit_from_what_it_kept(priority):
     for rollout in rollouts[:2]:
         whole.add(rollout)
     drawn = whole.sample(8, torch.Generator().manual_seed(0), CPU, 0.5)
-    whole.prioritise(drawn.places, np.linspace(0.1, 2.0, 8).astype(np.float32))
+    whole.prioritise(drawn.places, torch.linspace(0.1, 2.0, 8))
     other, _ = pair()
     other.load_state(whole.state())
     for rollout in rollouts[2:]:
@@ -133,7 +133,7 @@ def test_an_open_one_forgets_what_came_later(kept, priority):
     state = {name: array.copy() for name, array in replay.state().items()}
     replay.add(past.steps(15 - kept))
     drawn = replay.sample(20, torch.Generator().manual_seed(0), CPU)
-    replay.prioritise(drawn.places, np.full(20, 3.0, np.float32))
+    replay.prioritise(drawn.places, torch.full((20,), 3.0))
     replay.load_state(state)
     other = Replay(30, 2, SEEN, D, priority=priority)
     other.load_state(state)

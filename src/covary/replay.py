@@ -185,10 +185,10 @@ class Replay:
             index[missing] = again.numpy()
         return index, np.ones(batch, np.float32)
 
-    def prioritise(self, index: NDArray[np.int64], td_error: NDArray[np.float32]) -> None:
+    def prioritise(self, index: NDArray[np.int64], td_error: Tensor) -> None:
         """The sizes |delta| (B,) by which `index` (B,) will be drawn from now on; nothing where all are drawn alike."""
         if self.priorities is not None:
-            self.priorities.assign(index, td_error)
+            self.priorities.assign(index, td_error.cpu().numpy())
 
     # ---- what a checkpoint keeps
 

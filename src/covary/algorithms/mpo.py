@@ -397,7 +397,7 @@ class Learner:
             self._refuse(batch)
             return None
         self.target.follow(self.config.tau)
-        self.memory.prioritise(places, error.cpu().numpy())
+        self.memory.prioritise(places, error)
         return of_critic, of_actor, drawn.q.mean().item(), *told, float(critic_norm), float(actor_norm)
 
     def _evaluate(self, batch: Batch, drawn: Drawn) -> tuple[float, Tensor, Tensor]:

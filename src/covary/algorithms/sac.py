@@ -170,9 +170,14 @@ def actor_loss(log_prob: Tensor, q: Tensor, alpha: float) -> Tensor:
     return (alpha * log_prob - q).mean()  # eq. 7
 
 
+def temperature_slope(log_prob: Tensor, target_entropy: float) -> Tensor:
+    """How far the entropy lies above its target."""
+    return -(log_prob.detach().mean() + target_entropy)
+
+
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Its slope is how far the entropy lies above its target."""
-    return -log_alpha * (log_prob.detach().mean() + target_entropy)  # eq. 18
+    """Linear in log alpha, so that an update needs its slope alone."""
+    return log_alpha * temperature_slope(log_prob, target_entropy)  # eq. 18
 
 
 def drawn(policy: Densities, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,14 +298,13 @@ class Learner:
         try:
             of_critic, critic_norm, error = self._evaluate(batch, alpha)
             of_actor, actor_norm, value, log_prob = self._improve(batch, alpha)
-            slope = -(log_prob.mean() + self.target_entropy)  # of temperature_loss
+            slope = temperature_slope(log_prob, self.target_entropy)
             self.optimizers["temperature_adam"].step([slope], 0.0)
         except FloatingPointError:
             self._refuse(batch)
             return None
         self.target.follow(self.config.tau)
-        if self.config.priority:
-            self.memory.prioritise(places, error.cpu().numpy())
+        self.memory.prioritise(places, error)
         return of_critic, of_actor, value, alpha, float(critic_norm), float(actor_norm)
 
     def _evaluate(self, batch: Batch, alpha: float) -> tuple[float, Tensor, Tensor]:

@@ -288,8 +288,7 @@ class Learner:
             term = critic_loss(q, y, batch.weight)
             norm = descend(term, self.optimizer, c.max_grad_norm)
             loss, error = term.item(), (q.detach() - y).abs().mean(0)
-        if c.priority:
-            self.memory.prioritise(places, error.cpu().numpy())
+        self.memory.prioritise(places, error)
         return loss, float(y.mean()), float(norm)
 
     def _improve(self, batch: Batch) -> tuple[float, float]:
