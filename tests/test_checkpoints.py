@@ -688,3 +688,32 @@ def test_a_file_of_tensors_that_is_too_large_is_not_begun(saved, monkeypatch):
     monkeypatch.setattr(tensorfile, "from_file", lambda *_: pytest.fail("it was read"))
     with pytest.raises(UsageError, match="at most 1,000 are read"):
         read_checkpoint(saved)
+
+
+@pytest.mark.parametrize("large", [1, 100, 2**20])
+def test_a_file_of_tensors_is_one_that_safetensors_writes(large, monkeypatch, tmp_path):
+    """Whatever is written from where it lies."""
+    from safetensors.numpy import load, save
+
+    monkeypatch.setattr(tensorfile, "LARGE", large)
+    rng = np.random.default_rng(0)
+    kinds = ("bool", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4", "u8", "i8", "f8")
+    arrays = {
+        f"{kind}.{shape}": rng.integers(0, 2, shape).astype(kind) for kind in kinds for shape in ((), 0, 3, (5, 7))
+    }
+    arrays |= {
+        "a part": np.arange(60.0).reshape(6, 10)[2:5],
+        "columns": np.arange(60).reshape(6, 10).T,
+        "big": arrays["f4.3"].astype(">f4"),
+    }
+    pieces = tensorfile.to_pieces(arrays)
+    assert (len(pieces) > 10) == (large < 2**20)
+    data = b"".join(pieces)
+    (tmp_path / "file").write_bytes(data)
+    with files.opened(tmp_path / "file", 10**6) as (descriptor, size):
+        ours = tensorfile.from_file(descriptor, size)
+    for read in (ours, load(data), load(save({name: np.asarray(x, order="C") for name, x in arrays.items()}))):
+        assert set(read) == set(arrays)
+        for name, array in arrays.items():
+            assert read[name].shape == array.shape
+            assert np.array_equal(read[name], array), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -16,7 +17,7 @@ import torch
 from worlds import Line
 
 import covary
-from covary import choices
+from covary import algorithms, choices
 from covary.envs.vectors import InProcess
 from covary.envs.workers import Workers
 
@@ -217,3 +218,20 @@ def test_threads_are_probed_without_a_trace():
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], x) for name, x in agent.policy.state_dict().items())
+
+
+@pytest.mark.parametrize("algo", algorithms.NAMES)
+def test_a_switch_of_an_algorithm_is_on_or_off(algo):
+    config = algorithms.find(algo).Config
+    switches = [field.name for field in dataclasses.fields(config) if isinstance(field.default, bool)]
+    assert "scale_rewards" in switches
+    for name in switches:
+        for value in ("no", 1, None):
+            with pytest.raises(covary.UsageError, match=f"{name} is True or False"):
+                config(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["state_dependent", "layer_norm", "normalize_obs"])
+def test_so_is_one_of_a_policy(name):
+    with pytest.raises(covary.UsageError, match=f"policy.{name} is True or False"):
+        covary.untrained("Pendulum-v1", policy={name: "no"})

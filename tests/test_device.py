@@ -516,7 +516,7 @@ def test_a_stop_is_noticed_between_two_steps():
     iterate, sums = DeviceIterations(agent, adapter, 100, stop, Profile()), {}
     iterate.obs = adapter.reset()
     iterate(100, sums)
-    assert (sums, iterate.updates, agent.steps) == ({}, 0, 0)
+    assert (sums, agent.steps) == ({}, 0)
 
 
 def test_small_minibatches_on_a_gpu_are_spoken_of():

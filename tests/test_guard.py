@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -487,6 +488,35 @@ def test_nothing_but_refusals_ends_all_the_same(algo):
         update(agent, rollout)
     assert agent.learner.skipped == PATIENCE - 1
     assert agent.learner.optimizer.steps == 0
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg", "mpo"])
+def test_a_policy_that_is_never_learned_ends_all_the_same(algo, every, monkeypatch):
+    """Although its critics are, at every update; and not where every second update is whole."""
+    monkeypatch.setattr(guard, "PATIENCE", 5)
+    config = algorithms.find(algo).Config(n_envs=N, batch=4, learning_starts=0, scale_rewards=False)
+    agent = Agent(algo, Box(-np.inf, np.inf, (OBS,)), Box(-1, 1, (2,)), config=config)
+    learner, count, improve = agent.learner, itertools.count(), agent.learner._improve
+
+    def improved(*given):
+        if next(count) % every == 0:
+            raise FloatingPointError("a loss")
+        return improve(*given)
+
+    learner._improve, learner.on_nonfinite = improved, "skip"
+
+    def some():
+        for seed in range(6):
+            learner.update(rollout_of(agent, seed), 0.0)
+
+    if every == 1:
+        with pytest.raises(NonFinite):
+            some()
+        assert learner.skipped == 4
+    else:
+        some()
+        assert learner.skipped >= 6
 
 
 @BOTH

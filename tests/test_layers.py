@@ -20,7 +20,7 @@ OF_COVARY = {  # the rooms a file may import, beside itself; a folder speaks for
     "optim": set(),
     "priorities": set(),
     "replay": {"errors", "priorities", "types"},
-    "past": {"policies", "replay", "returns", "types"},
+    "past": {"errors", "policies", "replay", "returns", "types"},
     "progress": set(),
     "distributions": set(),
     "nets": {"errors"},

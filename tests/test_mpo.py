@@ -291,7 +291,9 @@ def test_what_is_not_finite_is_told_and_left_out(quick):
     ("env", "options", "words"),
     [
         (Choice, {}, ["mpo needs actions that are numbers", "ppo"]),
-        (Plane, {"bounds": "beta", "covariance": "diagonal"}, ["Beta", "squash", "ppo"]),
+        (Plane, {"bounds": "beta", "covariance": "diagonal"}, ["Beta", "dimensions (0, 1)", "bounds squash"]),
+        (Plane, {"bounds": "beta"}, ["Beta", "dimensions (0, 1)", "bounds squash"]),
+        (Plane, {"bounds": ("squash", "beta")}, ["Beta", "dimensions (1,)", "bounds squash"]),
         (Plane, {"bounds": "clip", "covariance": "diagonal"}, ["clip", "squash"]),
         (Plane, {"covariance": "fixed"}, ["fixed", "td3", "full"]),
         (Plane, {"samples": 1}, ["samples", "given: 1"]),

@@ -712,3 +712,66 @@ def test_observations_of_another_shape_are_refused(shape):
         agent.act(np.zeros(shape))
     assert agent.act(np.zeros((0, 3))).shape == (0, 2)
     assert agent.act([0.0, 1.0, 2.0]).shape == (2,)
+
+
+# --------------------------------------------------------------------------------- critics that come with a policy
+
+
+def lived(agent):
+    """An agent whose every network and scale is unlike that of a new one."""
+    with torch.no_grad():
+        for network in agent.learner.networks.values():
+            for p in network.parameters():
+                p.add_(0.1)
+    agent.learner.reward_scale.running[:] = [50.0, 1.0, 800.0]
+    return agent
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+SMALL = {"hidden": (4,), "activation": "relu", "covariance": "diagonal"}
+
+
+def from_the_past(algo, env=worlds.Plane, *, policy=(), **options):
+    policy = SMALL | ({"covariance": "fixed"} if algo in ("td3", "ddpg") else {}) | dict(policy)
+    return covary.untrained(env, algo, policy=policy, critic={"hidden": (4,), "activation": "relu"}, **options)
+
+
+@pytest.mark.parametrize(("before", "after"), [("sac", "sac"), ("sac", "td3"), ("sac", "mpo"), ("ppo", "a2c")])
+def test_critics_come_with_the_scale_of_their_rewards(before, after):
+    make = covary.untrained if before == "ppo" else lambda env, algo: from_the_past(algo)
+    old, new = lived(make(worlds.Plane, before)), make(worlds.Plane, after)
+    new.start_from(old)
+    assert same(new.learner.critic, old.learner.critic)
+    assert new.learner.reward_scale.scale == old.learner.reward_scale.scale == 0.25
+    if after == "mpo":  # whose temperature is of another kind
+        assert not same(new.learner.networks["temperature"], old.learner.networks["temperature"])
+
+
+class Open(worlds.Plane):
+    action_space = Box(-np.inf, np.inf, (2,), np.float32)
+
+
+@pytest.mark.parametrize("after", ["sac", "td3"])
+def test_critics_of_actions_in_other_units_stay_behind(after):
+    old = lived(from_the_past("sac", Open, policy={"init_std": 0.5}))
+    new = from_the_past(after, Open)
+    new.start_from(old)
+    assert not same(new.learner.critic, old.learner.critic)
+    torch.testing.assert_close(new.policy.head.out.weight[:2], old.policy.head.out.weight[:2])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "options", "words"),
+    [
+        ("sac", "ddpg", {}, ["number of critics", "2 there, 1 here", "--critics 2"]),
+        ("sac", "sac", {"critics": 3}, ["number of critics", "2 there, 3 here", "--critics 2"]),
+        ("sac", "sac", {"policy": {"periodic": (0,)}}, ["bounds and periodic dimensions"]),
+    ],
+)
+def test_critics_that_do_not_fit_are_told_as_such(before, after, options, words):
+    with pytest.raises(UsageError) as caught:
+        from_the_past(after, **options).start_from(from_the_past(before))
+    assert all(word in str(caught.value) for word in words), str(caught.value)

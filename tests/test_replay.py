@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covary import UsageError
+import covary
+from covary import UsageError, algorithms
 from covary.priorities import Priorities
 from covary.replay import Replay, in_words
+from covary.runs import read_checkpoint, write_checkpoint
 from covary.types import Rollout
 
 SEEN, D = 3, 2
@@ -78,12 +81,12 @@ def test_what_is_drawn_is_what_happened(priority, mode, n, lanes, parts):
     for t in parts:
         replay.add(past.steps(t))
         happened = sum(1 for whole in past.told)
-        if not happened or not (replay.table.reshape(-1, 4)[: len(replay), 3] > 0).any():
+        if not happened or not (replay.table.reshape(-1, 3)[: len(replay), 2] > 0).any():
             continue
         seen, newest = assert_told_truly(replay, past, min(happened, lanes))
         assert len(seen) <= lanes * n
         if mode == "disabled":  # every place holds one that happened
-            held = {float(r) for r in replay.table.reshape(-1, 4)[: len(replay), 0]}
+            held = {float(r) for r in replay.table.reshape(-1, 3)[: len(replay), 0]}
             assert held == {float(whole[2]) for whole in past.told[-min(lanes * n, happened) :]}
             assert seen <= held
             assert set(newest) & held
@@ -108,9 +111,9 @@ def test_it_goes_on_to_the_bit_from_what_it_kept(priority):
     for rollout in rollouts[:2]:
         whole.add(rollout)
     drawn = whole.sample(8, torch.Generator().manual_seed(0), CPU, 0.5)
-    whole.prioritise(drawn.places, np.linspace(0.1, 2.0, 8).astype(np.float32))
+    whole.prioritise(drawn.places, torch.linspace(0.1, 2.0, 8))
     other, _ = pair()
-    other.load_state(whole.state(), np.zeros(2, bool))
+    other.load_state(whole.state())
     for rollout in rollouts[2:]:
         whole.add(rollout)
         other.add(rollout)
@@ -120,13 +123,33 @@ def test_it_goes_on_to_the_bit_from_what_it_kept(priority):
     assert all(mine[name].tobytes() == its[name].tobytes() for name in mine)
 
 
+@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("priority", [0.0, 0.6])
+def test_an_open_one_forgets_what_came_later(kept, priority):
+    """As where a run goes back to a checkpoint."""
+    replay, past = Replay(30, 2, SEEN, D, priority=priority), Past(2)
+    if kept:
+        replay.add(past.steps(kept))
+    state = {name: array.copy() for name, array in replay.state().items()}
+    replay.add(past.steps(15 - kept))
+    drawn = replay.sample(20, torch.Generator().manual_seed(0), CPU)
+    replay.prioritise(drawn.places, torch.full((20,), 3.0))
+    replay.load_state(state)
+    other = Replay(30, 2, SEEN, D, priority=priority)
+    other.load_state(state)
+    rollout = past.steps(4)
+    for each in (replay, other):
+        each.add(rollout)
+    a, b = (each.sample(50, torch.Generator().manual_seed(4), CPU, 0.5) for each in (replay, other))
+    assert all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
+
+
 def test_an_episode_that_cannot_be_gone_on_with_is_cut():
     replay, past = Replay(30, 2, SEEN, D), Past(2, "never")
     replay.add(past.steps(4))
     led = past.told[-2:]
     other = Replay(30, 2, SEEN, D)
-    other.load_state(replay.state(), np.array([True, False]))
-    assert other.table[3, :, 2].tolist()[0] == 0.0
+    other.load_state(replay.state())
     past.obs = np.stack([past.fresh(), past.obs[1]])  # environment 0 starts anew
     other.add(past.steps(1))
     seen, _ = assert_told_truly(other, past, 10)
@@ -140,7 +163,7 @@ def test_an_episode_that_cannot_be_gone_on_with_is_cut():
         {"replay.cut": np.ones((4, 2), bool)},
         {"replay.led": np.zeros((1, SEEN), np.float32)},
         {"replay.count": np.array(3)},
-        {"replay.table": np.full((4, 2, 4), 0.5, np.float32)},
+        {"replay.table": np.full((4, 2, 3), 0.5, np.float32)},
         {"replay.priority": np.full((4, 2), -1.0)},
         {"replay.priority": np.full((4, 2), 9.0)},
         {"replay.most": np.array(np.inf)},
@@ -151,7 +174,45 @@ def test_a_state_that_is_none_is_refused(broken):
     replay, past = Replay(30, 2, SEEN, D, priority=0.6), Past(2, "never")
     replay.add(past.steps(4))
     with pytest.raises((ValueError, KeyError)):
-        Replay(30, 2, SEEN, D, priority=0.6).load_state(replay.state() | broken, np.zeros(2, bool))
+        Replay(30, 2, SEEN, D, priority=0.6).load_state(replay.state() | broken)
+
+
+# -------------------------------------------------------------------------------------------------- settings
+
+FROM_THE_PAST = pytest.mark.parametrize("algo", ["sac", "td3", "ddpg", "mpo"])
+
+
+@FROM_THE_PAST
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"learning_starts": 10.0}, ["learning_starts must be a whole number", "10.0"]),
+        ({"learning_starts": True}, ["learning_starts must be a whole number", "True"]),
+        ({"learning_starts": -1}, ["learning_starts must be a whole number", "-1"]),
+        ({"learning_starts": 31, "replay_size": 30}, ["would never be reached", "holds 30", "learning_starts 30 or"]),
+        ({"learning_starts": 31, "replay_size": 31, "n_envs": 2}, ["would never be reached", "holds 30"]),
+        ({"replay_folder": 5}, ["replay_folder is the path of a folder", "5", "leave it out"]),
+        ({"replay_folder": True}, ["replay_folder is the path of a folder", "True"]),
+    ],
+    ids=str,
+)
+def test_settings_of_the_past_are_checked_when_they_are_made(algo, wrong, words):
+    with pytest.raises(UsageError) as caught:
+        algorithms.find(algo).Config(**wrong)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@FROM_THE_PAST
+def test_a_path_is_as_good_as_its_text(algo, tmp_path):
+    config = algorithms.find(algo).Config(replay_folder=tmp_path, learning_starts=30, replay_size=30)
+    assert config.replay_folder == str(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"replay_folder": "nowhere"}, {"replay_size": 10**13}], ids=str)
+def test_a_replay_without_room_leaves_no_run_behind(tmp_path, wrong):
+    with pytest.raises(UsageError, match=r"folder that is there|must fit into memory"):
+        covary.train("Pendulum-v1", "sac", 100, out=tmp_path / "run", quiet=True, **wrong)
+    assert not (tmp_path / "run").exists()
 
 
 # ------------------------------------------------------------------------------------------------- priorities
@@ -214,6 +275,30 @@ def test_a_file_holds_the_same(tmp_path):
     a, b = (replay.sample(30, torch.Generator().manual_seed(2), CPU) for replay in kept)
     assert all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
     assert list(tmp_path.iterdir()) == [], "nobody else sees it, and nothing is left behind"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_checkpoint_takes_no_copy_of_it(tmp_path, folder):
+    """Of a ring that has gone round."""
+    replay, n = Replay(40_000, 2, 60, D, folder=str(tmp_path) if folder else None, priority=0.5), 2
+    replay.open()
+    ones = torch.ones(100, n)
+    obs = torch.randn(100, n, 60)
+    rollout = Rollout(obs[:1], torch.zeros(1, n, D), *[ones[:1]] * 4, obs[1:2])
+    replay.add(rollout)
+    replay.count += 30_000
+    for part in replay._parts.values():
+        part[:] = 1.0
+    tracemalloc.start()
+    write_checkpoint(tmp_path / "checkpoint", replay.state(), {})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 0.25 * replay.nbytes
+    arrays, _ = read_checkpoint(tmp_path / "checkpoint")
+    other = Replay(40_000, 2, 60, D, priority=0.5)
+    other.load_state(arrays)
+    a, b = (each.sample(50, torch.Generator().manual_seed(4), CPU, 0.5) for each in (replay, other))
+    assert all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
 
 
 def test_its_size_is_what_it_takes():

@@ -218,6 +218,8 @@ def test_nothing_is_learned_before_it_starts(tmp_path):
         (SQUARE, {"policy": {"bounds": "clip"}}, ["point masses", "dimensions (0, 1)", "squash"]),
         (SQUARE, {"policy": {"covariance": "fixed"}}, ["covariance fixed", "diagonal or full", "td3"]),
         (SQUARE, {"target_entropy": 3.0}, ["below that of the uniform law", "2.303 nats", "-1.084"]),
+        (SQUARE, {"target_entropy": "auto"}, ["finite number of nats", "'auto'", "leave it out"]),
+        (SQUARE, {"target_entropy": math.nan}, ["finite number of nats", "nan", "leave it out"]),
         (SQUARE, {"replay_size": 10**13}, ["must fit into memory", "replay_size", "replay_folder"]),
         (SQUARE, {"gamma": 1.5}, ["gamma", "1.5"]),
         (SQUARE, {"tau": -0.1}, ["tau", "-0.1"]),

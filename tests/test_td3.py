@@ -110,6 +110,53 @@ def test_noise_is_wide_until_learning_starts():
     assert np.array_equal(agent.learner.explored(noise), noise)
 
 
+def test_wide_noise_has_the_correlations_of_the_narrow():
+    """Whatever order the factor's columns are in: angles come first."""
+    matrix = np.array([[0.04, 0.01, 0.012], [0.01, 0.01, 0.0], [0.012, 0.0, 0.09]])
+    space = Box(np.float32([-1, 0, 0]), np.float32([1, 6, 5]))
+    given = {"covariance_matrix": tuple(matrix.reshape(-1)), "init_std": None}
+    for periodic in ((), (1,), (1, 2)):
+        agent = agent_of(space=space, policy={**given, "periodic": periodic}, learning_starts=1000)
+        head = agent.policy.head
+        noise = agent.learner.explored(np.eye(3, dtype=np.float32))  # whose rows are those of the map, transposed
+        factor = head.matrix.numpy() @ noise.T
+        order = list(head.geometry.order)
+        usual = Agent("sac", OBS, space, policy=PolicyConfig(**SMALL, periodic=periodic)).policy.head.base_log_std.exp()
+        std = np.sqrt(np.diag(matrix))
+        wanted = (matrix / np.outer(std, std) * np.outer(usual, usual))[np.ix_(order, order)]
+        np.testing.assert_allclose(factor @ factor.T, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_wide_noise_is_as_wide_after_a_start_from_another():
+    agent, other = agent_of(learning_starts=1000), agent_of(policy={"init_std": 0.1})
+    agent.start_from(other)
+    wide = agent.learner.explored(np.ones((1, 2), np.float32)) * agent.policy.head.base_log_std.exp().numpy()
+    assert wide[0] == pytest.approx(agent.learner.usual_std, rel=1e-5)
+
+
+@pytest.mark.parametrize("std", [0.1, 3.0])
+def test_the_critic_sees_an_unbounded_action_in_its_own_units(std):
+    """However wide the noise is."""
+    agent = agent_of(space=Box(-np.inf, np.inf, (2,), np.float32), policy={"init_std": std})
+    latent = torch.tensor([[0.5, -2.0]])
+    assert torch.equal(agent.policy.head.coordinates(latent), latent)
+
+
+@PATHS
+def test_what_a_policy_says_is_said_of_its_own_steps(fast, tmp_path):
+    agent = agent_of(fast=fast, learning_starts=0, delay=3)
+    told = [set(agent.learner.update(past_of(agent, t=1), 0.0)) for _ in range(6)]
+    ours = {"critic_loss", "q", "critic_grad_norm"}
+    assert told == 2 * [ours, ours, ours | {"actor_loss", "actor_grad_norm"}]
+    trained = covary.train(
+        Bandit, "td3", 1000, out=tmp_path / "run", quiet=True, policy=SMALL, critic=SMALL, batch=8, learning_starts=0,
+        delay=300, fast=fast,
+    )  # fmt: skip
+    lines = list(covary.runs.Run.open(tmp_path / "run").lines())
+    assert trained.learner.optimizers["actor_adam"].steps == 3
+    assert abs(lines[-1]["actor_grad_norm"]) > 1e-3, "a mean over three steps, not over a thousand"
+
+
 @pytest.mark.parametrize("algo", ["td3", pytest.param("ddpg", marks=pytest.mark.slow)])
 def test_it_finds_the_best_action(algo, tmp_path):
     agent = covary.train(
@@ -144,6 +191,9 @@ def test_an_angle_goes_round(tmp_path):
     [
         ("td3", {"policy": {"covariance": "full"}}, ["covariance full", "covariance fixed", "sac"]),
         ("ddpg", {"policy": {"covariance": "diagonal"}}, ["covariance diagonal", "sac"]),
+        ("td3", {"policy": {"bounds": "beta"}}, ["Beta", "dimensions (0, 1)", "fix:   policy.bounds squash"]),
+        ("ddpg", {"policy": {"bounds": ("squash", "beta")}}, ["Beta", "dimensions (1,)", "fix:   policy.bounds sq"]),
+        ("td3", {"policy": {"bounds": ("clip", "mean")}}, ["no", "dimensions (0,)", "squash, or mean"]),
         ("td3", {"delay": 0}, ["delay", "0"]),
         ("td3", {"smoothing": -1.0}, ["smoothing", "-1"]),
     ],

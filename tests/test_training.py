@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -18,9 +19,12 @@ from worlds import Arms, Choice, Dial, Line, Plane, Regulator, Stay
 
 import covary
 from covary import algorithms
+from covary.agent import CriticConfig
 from covary.algorithms import ppo
 from covary.envs.adapter import Adapter
 from covary.errors import UsageError
+from covary.iterations import add
+from covary.report import Report
 from covary.runs import Run, read_checkpoint
 
 TINY = {
@@ -566,3 +570,31 @@ def test_worlds_are_right():
 
     for cls in (Line, Plane, Choice, Regulator, Dial, Arms, Stay, worlds.Crate):
         assert check_env(cls()) == [], cls
+
+
+def test_each_number_is_a_mean_over_the_updates_that_told_it():
+    agent, obs = covary.untrained("Pendulum-v1"), np.zeros((1, 3), np.float32)
+    report, other = (
+        Report(SimpleNamespace(lines=list), SimpleNamespace(start=0), lambda *seen: None) for _ in range(2)
+    )
+    for losses in ({"a": 1.0, "b": 6.0}, {"a": 3.0}, {}, {"a": 5.0}):
+        add(losses, report.sums)
+    other.load_state(*report.state())
+    for each in (report, other):
+        record = each.record(agent, obs)
+        assert (record["a"], record["b"]) == (3.0, 6.0)
+    arrays, numbers = report.state()
+    del numbers["counts"]
+    other.load_state(arrays, numbers | {"sums": ["a"], "count": 3})
+    assert other.record(agent, obs)["a"] == 3.0
+
+
+def test_a_config_leaves_an_algorithm_its_defaults():
+    policy = covary.PolicyConfig(init_std=0.1, covariance="diagonal")
+    agent = covary.untrained("Pendulum-v1", "sac", policy=policy, critic=CriticConfig(layer_norm=True))
+    assert agent.policy_config == covary.PolicyConfig(
+        init_std=0.1, hidden=(256, 256), activation="relu", state_dependent=True
+    )
+    assert agent.critic_config == CriticConfig(layer_norm=True, hidden=(256, 256), activation="relu")
+    assert covary.untrained("Pendulum-v1", "sac", policy={"hidden": (64, 64)}).policy_config.hidden == (64, 64)
+    assert covary.untrained("CartPole-v1", policy=covary.PolicyConfig()).policy_config == covary.PolicyConfig()

@@ -180,7 +180,7 @@ SHOWS = {
 
 def test_every_rule_is_shown():
     assert set(SHOWS) == {name for name, _, _ in AT_LINES}
-    assert {name for name, _ in AT_START} == {"entropy without effect", "too many threads"}  # below
+    assert {name for name, _ in AT_START} == {"entropy without effect", "nothing learned", "too many threads"}  # below
 
 
 @pytest.mark.parametrize("rule", SHOWS)
@@ -281,6 +281,13 @@ def test_entropy_of_a_fixed_covariance(action, policy, cause):
     assert [note["rule"] for note in scene.noted] == ["entropy without effect"] * bool(cause)
     assert all(cause in note["cause"] for note in scene.noted)
     assert Scene(BOX, entropy_coef=0.0, policy={"covariance": "fixed"}).noted == []
+
+
+@pytest.mark.parametrize(("starts", "steps", "barks"), [(500, 501, 0), (500, 500, 1), (500, 80, 1), (0, 80, 0)])
+def test_a_run_that_ends_before_it_learns(starts, steps, barks):
+    scene = Scene(algo="sac", steps=steps, learning_starts=starts, **{"policy.hidden": (8,), "critic.hidden": (8,)})
+    assert [note["rule"] for note in scene.noted] == ["nothing learned"] * barks
+    assert all(f"learning_starts {starts} in a run of {steps} steps" in note["given"] for note in scene.noted)
 
 
 def test_entropy_of_fixed_free_gaussians_has_no_gradient():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import covary
 from covary import algorithms, description, runs
 from covary.envs import spaces
-from covary.errors import UsageError, check_choice, check_sizes
+from covary.errors import UsageError, check_choice, check_sizes, check_switches
 from covary.heads import GaussianHead, PolicyConfig
 from covary.nets import Activation, Init, QValues, Value, make_sparse, mlp, threads_of_torch, width_of
 from covary.policies import make_policy
@@ -45,6 +45,7 @@ class CriticConfig:
         hidden = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
         object.__setattr__(self, "hidden", hidden)
         check_sizes("critic.hidden", hidden)
+        check_switches(self, "critic.")
         check_choice("critic.init", self.init, get_args(Init))
 
 
@@ -89,6 +90,8 @@ class Agent:
                 given=f"{action_space}",
                 fix="--algo ppo, or actor_critic",
             )
+        if module.Learner.needs_gaussian:
+            _check_gaussian(algo, math.prod(action_space.shape), self.policy_config)
         self.device, self.seed, self.steps = torch.device(device), seed, 0
         self.custom_torso = torso is not None
         net_seed, noise_seed = (int(s) for s in np.random.SeedSequence((seed, 0xA6E7)).generate_state(2))
@@ -286,8 +289,11 @@ class Agent:
     def start_from(self, other: Agent) -> None:
         """Another agent's networks and normaliser under this one's covariance: the same mean and the same spread.
 
+        Critics come with it, and the scale of their rewards, where both are of states or both of actions in the same
+        units.
+
         Raises:
-            UsageError: other spaces, torsos of other shapes, other bounds.
+            UsageError: other spaces, another number of critics, torsos of other shapes, other bounds.
         """
         for room, field in (
             ("policy", "hidden"),
@@ -311,26 +317,64 @@ class Agent:
                     "--init-from needs an agent of the same environment.",
                     given=f"{field} {getattr(other, field)}, here {getattr(self, field)}",
                 )
+        mine, its = (len(getattr(each.learner.critic, "values", ())) for each in (self, other))
+        if mine and its and mine != its:
+            raise UsageError(
+                "--init-from needs the same number of critics.",
+                given=f"{its} there, {mine} here",
+                fix=f"--critics {its}",
+            )
         try:
             self.policy.torso.load_state_dict(other.policy.torso.state_dict())
             self.policy.normalizer.load_state_dict(other.policy.normalizer.state_dict())
-            if type(self.learner.critic) is type(other.learner.critic):  # values of states and of actions differ
-                for name, network in self.learner.networks.items():
-                    if name != "target_policy" and (its := other.learner.networks.get(name)) is not None:
-                        network.load_state_dict(its.state_dict())
+            self.policy.head.start_from(other.policy.head)  # type: ignore[arg-type]
+            if (judged := self._judges_like(other)) or self.algo == other.algo:
+                self._take_over(other, judged)
         except RuntimeError as error:
             raise UsageError(
-                "--init-from needs the same hidden layers and activation.",
-                given=f"{other.policy_config.hidden} and {other.critic_config.hidden}",
-                fix=f"--policy.hidden {' '.join(map(str, other.policy_config.hidden))}",
+                "--init-from needs networks of the same shapes.",
+                given=" ".join(str(error).split())[:300],
+                cause="another torso",
+                fix="the torso that it was trained with",
             ) from error
-        self.policy.head.start_from(other.policy.head)  # type: ignore[arg-type]
         if (target := self.learner.networks.get("target_policy")) is not None:
             target.load_state_dict(self.policy.state_dict())
-        if self.algo == other.algo:
-            numbers = other.learner.numbers()
-            numbers.get("reward_scale", {}).pop("carry", None)  # of episodes that are not these
-            self.learner.load_numbers(numbers)
+
+    def _judges_like(self, other: Agent) -> bool:
+        """Whether a critic of another agent's sees what this one's does: states, or actions in the same units."""
+        mine, its = (
+            [each for name, each in agent.policy.head.named_buffers() if name.rpartition(".")[2] in ("origin", "unit")]
+            for agent in (self, other)
+        )
+        of_states = isinstance(self.learner.critic, Value)
+        same = len(mine) == len(its) and all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(mine, its, strict=True))
+        return type(self.learner.critic) is type(other.learner.critic) and (of_states or same)
+
+    def _take_over(self, other: Agent, judged: bool) -> None:
+        """What another agent has learned beside its policy; its critics where they are `judged` to be of use here."""
+        alike = self.algo == other.algo
+        for name, network in self.learner.networks.items():
+            of_critics = name in ("critic", "target")
+            if name != "target_policy" and (judged if of_critics else alike):
+                network.load_state_dict(other.learner.networks[name].state_dict())
+        scale = other.learner.reward_scale.state()  # in which its critics' values are
+        del scale["carry"]  # of episodes that are not these
+        if alike:
+            self.learner.load_numbers(other.learner.numbers() | {"reward_scale": scale})
+        else:
+            self.learner.reward_scale.load_state(scale)
+
+
+def _check_gaussian(algo: str, dims: int, config: PolicyConfig) -> None:
+    """Raises UsageError where a dimension of the action is a Beta."""
+    words = (config.bounds,) if isinstance(config.bounds, str) else config.bounds
+    each = words * dims if len(words) == 1 else words
+    if betas := tuple(i for i, word in enumerate(each) if word == "beta" and i not in config.periodic):
+        raise UsageError(
+            f"{algo} needs a Gaussian in every dimension; a Beta has no covariance.",
+            given=f"policy.bounds beta in dimensions {betas}",
+            fix="policy.bounds squash; or --algo sac or ppo, which take a Beta",
+        )
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -142,7 +142,6 @@ class DeviceIterations:
         self.collection = Collection(agent.policy, env, agent.learner.horizon, profile)
         self.generator = torch.Generator(env.device)
         self.totals = torch.zeros(2, env.num_envs, dtype=torch.float64, device=env.device)  # of episodes under way
-        self.updates = 0
         self.before_last: Callable[[], None] = lambda: None
         self.obs: Any = None  # (N, O) where the next step starts; an array before the first one
         self.noise = torch.empty(0)
@@ -176,7 +175,6 @@ class DeviceIterations:
         agent.steps += horizon * n
         self.t, self.noise, self.settled = 0, self.noise[:0], True
         add(losses, sums)
-        self.updates += 1
         self.profile.lap("update")
 
     # ---- what a checkpoint keeps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,18 +45,31 @@ def check_sizes(name: str, sizes: Sequence[object]) -> None:
         raise UsageError(f"{name} must be a positive whole number.", given=given, fix="1 or more")
 
 
+def check_switches(config: Any, room: str = "") -> None:
+    """Raises UsageError unless every field of a config that is declared a bool is one. room: before its name."""
+    for field in dataclasses.fields(config):
+        if field.type in (bool, "bool") and not isinstance(value := getattr(config, field.name), bool):
+            raise UsageError(f"{room}{field.name} is True or False.", given=repr(value))
+
+
 def check_fields(
     config: Any,
     *,
     sizes: Sequence[str] = (),
+    counts: Sequence[str] = (),
     positive: Sequence[str] = (),
     shares: Sequence[str] = (),
     floors: Sequence[str] = (),
 ) -> None:
-    """Raises UsageError unless these fields of a config are whole numbers above 0, numbers above 0, in [0, 1], or
-    numbers from 0."""
+    """Raises UsageError unless these fields of a config are whole numbers above 0, whole numbers from 0, numbers above
+    0, in [0, 1], or numbers from 0; and unless all that are declared a bool are one."""
+    check_switches(config)
     for name in sizes:
         check_sizes(name, (getattr(config, name),))
+    for name in counts:
+        value = getattr(config, name)
+        if not (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+            raise UsageError(f"{name} must be a whole number, 0 or above.", given=repr(value))
     for name in positive:
         if not 0 < getattr(config, name) < 3e38:  # what float32 can hold
             raise UsageError(f"{name} must be a positive number.", given=getattr(config, name), fix="above 0")

@@ -59,7 +59,8 @@ def examine(
     """Finds out why a learner refused a minibatch, and has it left out where the learner is to leave such out.
 
     Args:
-        learner: with policy, critic, optimizer, generator, fast, on_nonfinite, skipped, nonfinite and refused.
+        learner: with policy, critic, optimizer, optimizers, generator, fast, on_nonfinite, skipped, nonfinite and
+            refused: every optimizer's steps at that time, and how many were left out in a row.
         batch, rows, losses, derived: as `find` takes them; losses gets a generator that draws the same numbers again.
         place: update, epoch and minibatch, from 1.
 
@@ -81,8 +82,9 @@ def _refuse(learner: Any, error: NonFinite) -> None:
     A parameter that is not finite stays so whatever is left out, and so does a learner that refused everything for a
     long time: both raise.
     """
-    steps, before = learner.optimizer.steps, learner.refused
-    in_a_row = before[1] + 1 if before[0] == steps else 1
+    steps, (before, in_a_row) = [each.steps for each in learner.optimizers.values()], learner.refused
+    # a critic that steps before the policy is refused makes no whole update
+    in_a_row = 1 if all(now > then for now, then in zip(steps, before, strict=False)) else in_a_row + 1
     learner.refused, learner.nonfinite = (steps, in_a_row), error
     if learner.on_nonfinite != "skip" or error.where["kind"] == "parameter" or in_a_row >= PATIENCE:
         raise error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary.distributions import Bounds, BoxNormal, Categorical, Geometry
-from covary.errors import UsageError, check_choice, check_sizes
+from covary.errors import UsageError, check_choice, check_sizes, check_switches
 from covary.nets import Activation, Init, linear, orthogonal
 
 Word = Literal[Bounds, "beta"]
@@ -70,6 +70,7 @@ class PolicyConfig:
             if value is not None and not isinstance(value, str | int | float):
                 flat = _tuple(np.asarray(value).reshape(-1).tolist())
                 object.__setattr__(self, name, flat[0] if name != "covariance_matrix" and len(flat) == 1 else flat)
+        check_switches(self, "policy.")
         check_choice("policy.covariance", self.covariance, get_args(Covariance))
         if self.rank is not None and self.covariance != "lowrank":
             raise UsageError(
@@ -196,7 +197,8 @@ class GaussianHead(nn.Module):
             self.out.bias[d + 0 : d + len(self.angles)] = 0.0
             self.out.bias[list(self.angles)] = -1.0
 
-        origin, unit = np.transpose([_unit(geometry, i, _each(config.init_std, i)) for i in range(d)])
+        scale = None if self.fixed else config.init_std  # a fixed one is noise, and tells nothing of the actions' scale
+        origin, unit = np.transpose([_unit(geometry, i, _each(scale, i)) for i in range(d)])
         self.scaled = bool(origin.any() or (unit != 1).any())
         self.register_buffer("origin", torch.tensor(origin, dtype=torch.float32), persistent=False)
         self.register_buffer("unit", torch.tensor(unit, dtype=torch.float32), persistent=False)
@@ -249,7 +251,7 @@ class GaussianHead(nn.Module):
     def coordinates(self, latent: Tensor) -> Tensor:
         """(..., D) latents -> (..., D + W) what a critic sees of an action: [-1, 1] for a bounded dimension, the cosine
         of an angle and, after all others, the sines of the W angles; other dimensions less their start, in units of
-        their first deviation."""
+        their first deviation, or of 1 where the covariance is fixed."""
         x = self.geometry.coordinates(latent)
         if self.scaled:
             x = (x - self.origin) / self.unit
@@ -431,10 +433,20 @@ def each_of(init_std: float | tuple[float, ...] | None, d: int) -> tuple[float |
     return init_std if isinstance(init_std, tuple) else (init_std,) * d
 
 
-def widened(head: GaussianHead) -> NDArray[np.float32]:
-    """(D,) by what a head's first deviation must be multiplied to be that of a policy of which nothing is said."""
-    usual = np.array(_initial_std(head.geometry, None))
-    return (usual / head.base_log_std.exp().cpu().numpy()).astype(np.float32)
+def usual_std(geometry: Geometry) -> NDArray[np.float32]:
+    """(D,) deviations of the latent of a first policy of which nothing is said."""
+    return np.array(_initial_std(geometry, None), np.float32)
+
+
+def widened(head: GaussianHead, noise: NDArray[Any], std: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The noise (..., D) by which a head of a fixed covariance draws as if its deviations were `std` (D,), under the
+    correlations that it has."""
+    wide: NDArray[np.float32] = std / head.base_log_std.exp().cpu().numpy()
+    if head.matrix is None:
+        return noise * wide
+    factor, order = head.matrix.cpu().numpy(), list(head.geometry.order)
+    moved: NDArray[np.float32] = np.linalg.solve(factor, wide[order, None] * factor)  # L e' = diag(wide) L e
+    return noise @ moved.T
 
 
 def _latent_std(geometry: Geometry, i: int, std: float | None) -> float:

@@ -19,7 +19,7 @@ from covary.types import Rollout
 
 Floats: TypeAlias = NDArray[np.float32]
 Arrays: TypeAlias = dict[str, NDArray[Any]]
-Losses: TypeAlias = dict[str, Any]  # scalars by name, summed over updates
+Losses: TypeAlias = dict[str, tuple[Any, int]]  # scalars by name: their sum, and over how many updates
 
 
 class Stop(Protocol):
@@ -33,7 +33,6 @@ class Iterations:
 
     Attributes:
         obs: (N, O) where the next step starts.
-        updates: how many there were since it was set to 0.
         before_last: called before a last rollout that is shorter than the others is learned from.
     """
 
@@ -49,7 +48,6 @@ class Iterations:
             )
         t, n, o = agent.learner.horizon, adapter.n, adapter.encode.size
         self.obs: Floats = np.zeros((n, o), np.float32)
-        self.updates = 0
         self.before_last: Callable[[], None] = lambda: None
         # the rollout: what was seen, where it led, and the tables of its steps
         self.seen, self.led = np.empty((2, t, n, o), np.float32)
@@ -110,7 +108,6 @@ class Iterations:
         agent.steps += int(rollout.valid.sum())
         self.t, self.noise, self._settled = 0, self.noise[:0], self.adapter.steps
         add(losses, sums)
-        self.updates += bool(losses)
         self.profile.lap("update")
 
     def _online(self, until: float, sums: Losses) -> None:
@@ -118,7 +115,8 @@ class Iterations:
         agent, adapter, stop, profile = self.agent, self.adapter, self.stop, self.profile
         fast, n, ahead = agent.fast, adapter.n, agent.ahead
         assert fast is not None
-        total = np.array([float(sums.get("actor_loss", 0.0)), float(sums.get("critic_loss", 0.0)), 0.0])
+        names = ("actor_loss", "critic_loss")
+        total = np.array([*(float(sums[name][0]) if name in sums else 0.0 for name in names), 0.0])
         adapter.trusting = not adapter.forgiving  # the kernel looks at every number before it learns from it
         try:
             while agent.steps < until and stop.signal is None:
@@ -140,8 +138,8 @@ class Iterations:
             raise
         finally:
             if updates := int(total[2]):
-                self.updates += updates
-                sums["actor_loss"], sums["critic_loss"] = float(total[0]), float(total[1])
+                before = sums[names[0]][1] if sums else 0
+                sums |= {name: (float(x), before + updates) for name, x in zip(names, total, strict=False)}
 
     def _blame(self) -> None:
         """Names who gave actions that are not finite, where the latest are such."""
@@ -199,4 +197,5 @@ class Iterations:
 def add(losses: Mapping[str, Any], sums: Losses) -> None:
     """Adds each of the losses to its sum."""
     for name, value in losses.items():
-        sums[name] = sums[name] + value if name in sums else value
+        total, count = sums.get(name, (None, 0))
+        sums[name] = (value if total is None else total + value, count + 1)

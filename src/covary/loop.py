@@ -28,7 +28,7 @@ from covary.nets import threads_of_torch
 from covary.profile import Profile
 from covary.progress import Progress
 from covary.report import Report, diverged
-from covary.runs import Run, newest_checkpoint
+from covary.runs import Run, newest_checkpoint, not_finite
 from covary.settings import Settings
 from covary.watchdog import Seen, Watchdog
 
@@ -178,8 +178,7 @@ class _Loop:
                 self._gather()
 
     def _gather(self) -> None:
-        self.report.add(self.iterate.updates, self.adapter.episodes)
-        self.iterate.updates = 0
+        self.report.add(self.adapter.episodes)
 
     def _between(self) -> None:
         """What is due: an evaluation, a line of metrics, a checkpoint."""
@@ -280,7 +279,7 @@ class _Loop:
         """A checkpoint. Raises UsageError where it holds what is not finite, or cannot be written."""
         self._gather()
         arrays, meta = snapshot.take(self.agent, self.adapter, self.iterate, self.report)
-        if bad := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
+        if bad := [name for name, x in arrays.items() if not_finite(x) is not None]:
             raise diverged(bad, self.agent.steps)  # what is on the disk stays good
         meta["run"]["whole"] = self.whole
         self.run.save(self.agent.steps, arrays, meta)

@@ -176,11 +176,11 @@ class QValues(nn.Module):
         return torch.cat([value(z) for value, z in zip(self.values, inputs, strict=True)], -1).mT
 
     def smallest(self, x: Tensor, action: Tensor) -> Tensor:
-        """(B,) of the K values."""
+        """(B,) the smallest of the K values."""
         return self(x, action).amin(0)
 
     def first(self, x: Tensor, action: Tensor) -> Tensor:
-        """(B,) of the K values."""
+        """(B,) the first of the K values, computed alone."""
         features = self.torsos[0](x) if self.torsos else x
         value: Tensor = self.values[0](torch.cat([features, action], -1))
         return value.squeeze(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -9,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covary.errors import UsageError, check_fields
 from covary.policies import Policy
-from covary.replay import Replay
+from covary.replay import Replay, lanes_of
 from covary.returns import ReturnScale
 from covary.types import Rollout
 
@@ -38,6 +40,34 @@ class Settings(Protocol):
     def priority(self) -> float: ...
     @property
     def priority_beta(self) -> float: ...
+
+
+def check_past(config: Settings) -> None:
+    """Raises UsageError for settings of the past that do not fit each other. A Path becomes text, as config.json keeps
+    it."""
+    check_fields(
+        config,
+        sizes=("n_envs", "batch", "replay_size"),
+        counts=("learning_starts",),
+        positive=("updates",),
+        shares=("gamma", "priority", "priority_beta"),
+    )
+    if config.replay_folder is not None:
+        if not isinstance(config.replay_folder, str | os.PathLike):
+            raise UsageError(
+                "replay_folder is the path of a folder.",
+                given=repr(config.replay_folder),
+                fix="leave it out, and memory takes what it would",
+            )
+        object.__setattr__(config, "replay_folder", os.fspath(config.replay_folder))
+    held = lanes_of(config.replay_size, config.n_envs) * config.n_envs
+    if config.learning_starts > held:
+        raise UsageError(
+            "learning_starts is at most what the replay holds: it would never be reached.",
+            given=f"learning_starts {config.learning_starts:,}; replay_size {config.replay_size:,} holds {held:,} "
+            f"transitions of n_envs {config.n_envs:,}",
+            fix=f"learning_starts {held:,} or less, or a larger replay_size",
+        )
 
 
 class Steps(NamedTuple):

@@ -43,10 +43,14 @@ def mean_entropy(density: Density, generator: torch.Generator | None = None) -> 
 
 
 def divergence(p: Density, q: Density) -> Tensor:
-    """KL(p || q) in nats, (B*,): exact where it has a closed form; else that of the latents, which is never less."""
+    """KL(p || q) in nats, (B*,): exact where it has a closed form; else that of the latents, which is never less. Of
+    independent parts it is their sum."""
     try:
         return kl_divergence(p, q)
     except NotImplementedError:
+        if isinstance(p, Product) and isinstance(q, Product):
+            parts: Any = zip(p.parts, q.parts, strict=True)
+            return torch.stack([divergence(a, b) for a, b in parts]).sum(0)
         assert isinstance(p, BoxNormal)
         assert isinstance(q, BoxNormal)
         return latent_kl(p, q)

@@ -7,6 +7,7 @@ latent, from which the action, its coordinates for a critic and its log-probabil
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ class Replay:
 
     obs: NDArray[np.float32]  # (lanes, N, O)
     latent: NDArray[np.float32]  # (lanes, N, D)
-    table: NDArray[np.float32]  # (lanes, N, 4) reward, discount, lam, valid
+    table: NDArray[np.float32]  # (lanes, N, 3) reward, discount, and 1 where the step happened
 
     def __init__(
         self,
@@ -66,11 +67,12 @@ class Replay:
         folder: str | None = None,
         priority: float = 0.0,
     ) -> None:
-        self.n, self.lanes, self.folder, self.alpha = environments, max(size // environments, 2), folder, priority
+        self.n, self.lanes = environments, lanes_of(size, environments)
+        self.folder, self.alpha = folder, priority
         self._shapes = {
             "obs": (self.lanes, environments, observation),
             "latent": (self.lanes, environments, *((latent,) if latent else ())),
-            "table": (self.lanes, environments, 4),
+            "table": (self.lanes, environments, 3),
         }
         self._large = sum(4 * int(np.prod(shape)) for shape in self._shapes.values())
         places = self.lanes * environments
@@ -80,14 +82,18 @@ class Replay:
         self.priorities: Priorities | None = None
         self._parts: Arrays = {}
 
+    def check_room(self) -> None:
+        """Raises UsageError where it needs more than the machine's memory, or the folder's disk, can hold."""
+        check_room(self.nbytes if self.folder is None else self._small, self._large, self.folder, self.lanes * self.n)
+
     def open(self) -> str:
         """Takes its memory, or its file. Says what it will hold, for the log.
 
         Raises:
             UsageError: more than the machine's memory, or the folder's disk, can hold.
         """
+        self.check_room()
         size, (observation,) = self.lanes * self.n, self._shapes["obs"][2:]
-        check_room(self.nbytes if self.folder is None else self._small, self._large, self.folder, size)
         self._parts = {name: _room(shape, self.folder) for name, shape in self._shapes.items()}
         self.obs, self.latent, self.table = (self._parts[name] for name in PARTS)
         self._apart = np.zeros((self.lanes, self.n), np.int64)  # 1 + the row of `_last`, or 0: the next step's
@@ -96,7 +102,8 @@ class Replay:
         self._led = np.empty((self.n, observation), np.float32)  # where the newest steps led
         self.priorities = Priorities(size, self.alpha) if self.alpha else None
         where = "memory" if self.folder is None else f"a file in {self.folder}"
-        return f"replay of {size:,} transitions: {in_words(self.nbytes)} of {where} once it is full"
+        large = in_words(self.nbytes)
+        return f"replay of {size:,} transitions: {large} of {where} once it is full, and as much for each checkpoint"
 
     def __len__(self) -> int:
         """Transitions that are kept, those that never happened among them."""
@@ -108,7 +115,7 @@ class Replay:
         """Takes in T steps of N environments."""
         if not self._parts:
             self.open()
-        parts = (rollout.obs, rollout.latent, rollout.reward, rollout.discount, rollout.lam, rollout.valid)
+        parts = (rollout.obs, rollout.latent, rollout.reward, rollout.discount, rollout.valid)
         obs, latent, *numbers = (part.cpu().numpy() for part in parts)
         led = rollout.next_obs.cpu().numpy()
         for t in range(len(obs)):
@@ -125,7 +132,7 @@ class Replay:
         self._led[:] = led
         self.count += 1
         if self.priorities is not None:
-            self.priorities.welcome(np.arange(row * self.n, (row + 1) * self.n), numbers[3] > 0)
+            self.priorities.welcome(np.arange(row * self.n, (row + 1) * self.n), numbers[2] > 0)
 
     def _forget(self, row: int) -> None:
         for i in np.flatnonzero(self._apart[row]).tolist():
@@ -173,25 +180,25 @@ class Replay:
             uniform = torch.rand(batch, generator=generator, dtype=torch.float64).numpy()
             return self.priorities.draw(uniform, beta)
         index: NDArray[np.int64] = torch.randint(len(self), (batch,), generator=generator).numpy()
-        while (missing := self.table.reshape(-1, 4)[index, 3] == 0).any():  # a few steps of a reset
+        while (missing := self.table.reshape(-1, 3)[index, 2] == 0).any():  # a few steps of a reset
             again = torch.randint(len(self), (int(missing.sum()),), generator=generator)
             index[missing] = again.numpy()
         return index, np.ones(batch, np.float32)
 
-    def prioritise(self, index: NDArray[np.int64], td_error: NDArray[np.float32]) -> None:
+    def prioritise(self, index: NDArray[np.int64], td_error: Tensor) -> None:
         """The sizes |delta| (B,) by which `index` (B,) will be drawn from now on; nothing where all are drawn alike."""
         if self.priorities is not None:
-            self.priorities.assign(index, td_error)
+            self.priorities.assign(index, td_error.cpu().numpy())
 
     # ---- what a checkpoint keeps
 
     def state(self) -> Arrays:
-        """What it holds, from the oldest step to the newest."""
+        """What it holds as it lies, without a copy: good until something is added."""
         if not self._parts:
             self.open()
-        order = self._order()
-        apart = self._apart[order]
-        state: Arrays = {f"replay.{name}": self._parts[name][order] for name in PARTS}
+        kept = min(self.count, self.lanes)
+        apart = self._apart[:kept]
+        state: Arrays = {f"replay.{name}": self._parts[name][:kept] for name in PARTS}
         state |= {
             "replay.cut": apart > 0,
             "replay.last": self._last[apart[apart > 0] - 1],
@@ -199,16 +206,12 @@ class Replay:
             "replay.count": np.array(self.count, np.int64),
         }
         if self.priorities is not None:
-            state["replay.priority"] = self.priorities.kept.reshape(self.lanes, self.n)[order]
+            state["replay.priority"] = self.priorities.kept.reshape(self.lanes, self.n)[:kept]
             state["replay.most"] = np.array(self.priorities.most)
         return state
 
-    def _order(self) -> NDArray[np.int64]:
-        kept = min(self.count, self.lanes)
-        return (np.arange(kept) + self.count - kept) % self.lanes
-
-    def load_state(self, arrays: Arrays, fresh: NDArray[np.bool_]) -> None:
-        """Takes it over; the episodes of `fresh` environments (N,) could not be gone on with, and are cut there.
+    def load_state(self, arrays: Arrays) -> None:
+        """Takes it over. Where an episode cannot be gone on with, the next one's first observation tells so.
 
         Raises:
             KeyError, ValueError: arrays that are of another run.
@@ -216,37 +219,40 @@ class Replay:
         if not self._parts:
             self.open()
         self.count = int(arrays["replay.count"])
-        order = self._order()
-        kept, cut, last = len(order), arrays["replay.cut"], arrays["replay.last"]
+        kept, cut, last = min(self.count, self.lanes), arrays["replay.cut"], arrays["replay.last"]
         for name, part in self._parts.items():
             given = arrays[f"replay.{name}"]
             if given.shape != (kept, *part.shape[1:]) or given.dtype != part.dtype:
                 raise ValueError(f"replay.{name} of {given.dtype} {given.shape}")
-            part[order] = given
+            part[:kept] = given
         if cut.shape != (kept, self.n) or cut.dtype != np.bool_ or last.shape != (int(cut.sum()), self._led.shape[1]):
             raise ValueError(f"replay.cut of {cut.dtype} {cut.shape}, replay.last of {last.shape}")
-        if not kept:
-            return
-        if arrays["replay.led"].shape != self._led.shape:
-            raise ValueError(f"replay.led of {arrays['replay.led'].shape}")
-        self._led[:] = arrays["replay.led"]
-        self._apart[:], apart = 0, np.zeros((kept, self.n), np.int64)
+        led = arrays["replay.led"]
+        if led.shape != (self.n if kept else 0, self._led.shape[1]):
+            raise ValueError(f"replay.led of {led.shape}")
+        if kept:
+            self._led[:] = led
+        self._apart[:] = 0
         self._last, self._free = np.concatenate([last, np.empty_like(self._last[:16])]), []
         self._free = list(range(len(self._last) - 1, len(last) - 1, -1))
-        apart[cut] = 1 + np.arange(len(last))
-        self._apart[order] = apart
-        if not set(np.unique(self.table[order][..., 3]).tolist()) <= {0.0, 1.0}:
+        self._apart[:kept][cut] = 1 + np.arange(len(last))
+        if not set(np.unique(self.table[:kept, :, 2]).tolist()) <= {0.0, 1.0}:
             raise ValueError("steps that half happened")
-        self.table[order[-1], fresh, 2] = 0.0
         if self.priorities is not None:
             given = arrays["replay.priority"]
             if given.shape != (kept, self.n) or given.dtype != np.float64:
                 raise ValueError(f"replay.priority of {given.dtype} {given.shape}")
-            self.priorities.kept.reshape(self.lanes, self.n)[order] = given
+            self.priorities.kept[:] = 0.0  # of what came after it was kept
+            self.priorities.kept.reshape(self.lanes, self.n)[:kept] = given
             self.priorities.rebuild(float(arrays["replay.most"]))
 
 
 # ------------------------------------------------------------------------------------------------------ room
+
+
+def lanes_of(size: int, environments: int) -> int:
+    """Steps that each environment's lane holds."""
+    return max(size // environments, 2)
 
 
 def _room(shape: tuple[int, ...], folder: str | None) -> NDArray[np.float32]:
@@ -264,8 +270,12 @@ def check_room(memory: int, disk: int, folder: str | None, size: int) -> None:
     import shutil
 
     if folder is not None:
-        if not Path(folder).is_dir():
-            raise UsageError("replay_folder is a folder that is there.", given=folder, fix="make it, or name another")
+        if not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise UsageError(
+                "replay_folder is a folder that is there, and that can be written to.",
+                given=folder,
+                fix="make it, or name another",
+            )
         if (room := shutil.disk_usage(folder).free) < disk:
             raise UsageError(
                 "The replay must fit on its disk.",
@@ -282,8 +292,6 @@ def check_room(memory: int, disk: int, folder: str | None, size: int) -> None:
 
 def _memory() -> int:
     """Bytes of memory that this machine has, or that this process may take."""
-    import os
-
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**62
     try:
         return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))

@@ -31,16 +31,15 @@ class Report:
         self, run: Run, progress: Progress, look: Callable[[dict[str, Any], Any, list[Episode]], None]
     ) -> None:
         self.run, self.progress, self.look = run, progress, look
-        self.step, self.count, self.episodes = progress.start, 0, 0
+        self.step, self.episodes = progress.start, 0
         self.sums: Losses = {}
         self.finished: list[Episode] = []
         self.began = time.perf_counter()
         for line in run.lines():
             self.episodes = int(line.get("episodes", 0))
 
-    def add(self, updates: int, episodes: list[Episode]) -> None:
-        """So many updates were added to `sums`; these episodes ended, and the list is emptied."""
-        self.count += updates
+    def add(self, episodes: list[Episode]) -> None:
+        """These episodes ended; the list is emptied."""
         self.finished += episodes
         episodes.clear()
 
@@ -49,7 +48,7 @@ class Report:
         record = self.record(agent, obs) | extra
         self._append(record)
         self.look(record, obs, self.finished)
-        self.step, self.count, self.sums, self.finished = agent.steps, 0, {}, []
+        self.step, self.sums, self.finished = agent.steps, {}, []
         self.episodes = record["episodes"]
         if bad := [name for name, value in record.items() if isinstance(value, float) and not np.isfinite(value)]:
             raise diverged(bad, agent.steps)
@@ -66,7 +65,7 @@ class Report:
         record: dict[str, Any] = {"step": agent.steps, "episodes": self.episodes + len(self.finished)}
         record["return"] = float(np.mean([e.ret for e in self.finished])) if self.finished else None
         record["length"] = float(np.mean([e.length for e in self.finished])) if self.finished else None
-        record |= {name: float(total) / self.count for name, total in self.sums.items()}
+        record |= {name: float(total) / count for name, (total, count) in self.sums.items()}
         if agent.learner.skipped:
             record["skipped"] = agent.learner.skipped
         return record | _spread(agent, obs)
@@ -85,21 +84,24 @@ class Report:
         """The interval so far."""
         sums = {
             f"report.{name}": x.cpu().numpy() if isinstance(x, torch.Tensor) else np.array(x, np.float64)
-            for name, x in self.sums.items()
+            for name, (x, _) in self.sums.items()
         }
         finished = [list(episode) for episode in self.finished]
-        numbers = {"step": self.step, "count": self.count, "episodes": self.episodes, "finished": finished}
-        return sums, numbers | {"sums": list(self.sums)}
+        counts = {name: count for name, (_, count) in self.sums.items()}
+        return sums, {"step": self.step, "episodes": self.episodes, "finished": finished, "counts": counts}
 
     def load_state(self, arrays: dict[str, NDArray[Any]], numbers: dict[str, Any]) -> None:
         """Raises KeyError, TypeError or ValueError where it is none."""
-        self.sums = {name: torch.from_numpy(np.array(arrays[f"report.{name}"])) for name in numbers["sums"]}
-        if any(x.shape or not x.is_floating_point() for x in self.sums.values()):
+        over = numbers.get("counts")
+        if over is None:  # of the first runs, which had one for all
+            over = dict.fromkeys(numbers["sums"], numbers["count"])
+        self.sums = {name: (torch.from_numpy(np.array(arrays[f"report.{name}"])), n) for name, n in over.items()}
+        if any(x.shape or not x.is_floating_point() for x, _ in self.sums.values()):
             raise ValueError("sums that are no numbers")
-        counts = [numbers[name] for name in ("step", "count", "episodes")]
-        if not all(type(x) is int and 0 <= x < 2**62 for x in counts) or (self.sums and not counts[1]):
-            raise ValueError(f"step, count and episodes {counts}")
-        self.step, self.count, self.episodes = counts
+        counts = [numbers["step"], numbers["episodes"], *over.values()]
+        if not all(type(x) is int and 0 <= x < 2**62 for x in counts) or not all(over.values()):
+            raise ValueError(f"step, episodes and counts {counts}")
+        self.step, self.episodes = counts[:2]
         self.finished = [
             Episode(int(env), int(number), float(ret), int(length), bool(terminated))
             for env, number, ret, length, terminated in numbers["finished"]

@@ -12,7 +12,7 @@ import numpy as np
 from covary import algorithms, presets
 from covary.agent import CriticConfig
 from covary.envs.vectors import Vectorization
-from covary.errors import UsageError, check_choice, check_sizes
+from covary.errors import UsageError, check_choice, check_sizes, check_switches
 from covary.heads import PolicyConfig
 
 
@@ -62,9 +62,7 @@ class RunOptions:
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip", "rollback"))
         check_choice("vectorization", self.vectorization, ("auto", "sync", "async", "tensors"))
-        for name in ("fast", "profile", "restart_workers"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise UsageError(f"{name} is True or False.", given=repr(value))
+        check_switches(self)
         check_sizes("steps", (self.steps,))
         check_sizes("eval_episodes", (self.eval_episodes,))
         if not (isinstance(self.seed, int) and self.seed >= 0):
@@ -89,7 +87,8 @@ def settle(env_name: str, options: dict[str, Any]) -> Settings:
     """Defaults, the preset of `env_name`, and the user's options on top.
 
     options: fields of RunOptions, of the algorithm's Config and of PolicyConfig by their plain names; `policy` and
-    `critic` as a config or a dict; dotted names such as "policy.hidden".
+    `critic` as a dict, or as a config, of which only what differs from PolicyConfig() or CriticConfig() counts (preset
+    and algorithm decide the rest, and a dict can say what a config cannot); dotted names such as "policy.hidden".
 
     Raises:
         UsageError: a name that is none of these, with the nearest; a value that does not fit.
@@ -131,7 +130,9 @@ def _flatten(options: dict[str, Any], config: Any) -> dict[str, Any]:
     for name, value in options.items():
         if name in nested:
             if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                plain_config = PolicyConfig() if name == "policy" else CriticConfig()
                 value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+                value = {k: x for k, x in value.items() if x != getattr(plain_config, k, dataclasses.MISSING)}
             if not isinstance(value, dict):
                 raise UsageError(
                     f"{name} is a dict of its options.", given=repr(value), fix=f'{name}={{"hidden": (64, 64)}}'

@@ -69,7 +69,7 @@ def put_back(
         iterate.load_state(arrays, resumed.fresh)
         report.load_state(arrays, kept["report"])
         if agent.learner.memory is not None:
-            agent.learner.memory.load_state(arrays, resumed.fresh)
+            agent.learner.memory.load_state(arrays)
         for name in ("reward_scale", "traces"):
             if (remembered := getattr(agent.learner, name, None)) is not None:
                 remembered.start_anew(resumed.fresh)

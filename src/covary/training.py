@@ -57,7 +57,8 @@ def train(
         quiet: print nothing.
         options: everything else, as on the command line: fields of the algorithm's Config (`gamma=0.9`), of the run
             (`out="runs/a"`, `eval_every=10_000`), `policy={"covariance": "full"}`, `critic={"hidden": (64,)}`; the
-            policy's also by their plain names (`covariance="full"`).
+            policy's also by their plain names (`covariance="full"`). Of a PolicyConfig in place of a dict only what
+            differs from PolicyConfig() counts: preset and algorithm decide the rest.
 
     Raises:
         UsageError: anything the user can put right; what was learned before it is saved.
@@ -94,6 +95,8 @@ def train(
         agent = make_agent(venv, settings, torso)
         if settings.run.init_from is not None:
             agent.start_from(load(settings.run.init_from, torso=torso))
+        if agent.learner.memory is not None:  # before anything of the run is on the disk
+            agent.learner.memory.check_room()
         place = settings.run.out or f"runs/{source.name}-{algo}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         chosen = choose(agent, settings.run.fast)._replace(processes=processes)
         record = _record(source, settings, torso is not None) | {"chosen": chosen._asdict()}

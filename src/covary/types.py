@@ -40,10 +40,12 @@ class Learner(Protocol):
     horizon: int  # vector steps between updates
     online: bool  # whether it learns from each step as it comes, and from nothing else
     judges_actions: bool  # whether the critic is of actions, QValues, or of states, Value
+    needs_gaussian: bool  # whether every dimension of its policy must be a Gaussian's
     policy: Any  # covary.policies.Policy
     critic: Any  # covary.nets.Value or QValues
     networks: dict[str, Any]  # every network but the policy, by the name it is saved under
     memory: Any  # a covary.replay.Replay that `update` learns from, or None
+    reward_scale: Any  # covary.returns.ReturnScale
     optimizers: dict[str, Any]  # covary.optim.Adam by name
     generator: torch.Generator  # all its random numbers
     lap: Callable[[str], None] | None  # called with "targets" once these are there, for a profile

@@ -124,6 +124,7 @@ class Learner:
 
     online = False
     judges_actions = False
+    needs_gaussian = False
 
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
@@ -139,7 +140,7 @@ class Learner:
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the update is left out
         self.skipped = 0  # updates that were left out, and rollouts of which some rows were
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
-        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+        self.refused: tuple[list[int], int] = ([], 0)  # see covary.guard
 
     def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
         return noise

@@ -7,8 +7,8 @@
             q_i <- min_k Qbar_k(s', a_i)
             y <- r + discount mean_i q_i
             descend  sum_k (Q_k(s, a) - y)^2 / 2                                   policy evaluation
-            w_i <- softmax_i(q_i / eta)                                            E-step, 1806.06920 eq. 7
-            descend  eta eps + eta mean_s log mean_i exp(q_i / eta), in eta        its dual, eq. 8
+            w_i <- softmax_i(q_i / eta)                                            E-step, 1806.06920 eq. 8
+            descend  eta eps + eta mean_s log mean_i exp(q_i / eta), in eta        its dual, eq. 9
             descend  - mean_s sum_i w_i [log pi(a_i; mu, Sigma_old) + log pi(a_i; mu_old, Sigma)]
                      + alpha_mu KL_mu + alpha_Sigma KL_Sigma, in the policy        M-step, 1812.02256 sec. 4.2
             descend  alpha (eps - KL), in alpha, for the mean and for the covariance
@@ -49,7 +49,7 @@ from covary.distributions import BoxNormal, latent_kl
 from covary.errors import UsageError, check_fields
 from covary.nets import QValues, Scalar
 from covary.optim import Adam, Target, descend
-from covary.past import Past, means
+from covary.past import Past, check_past, means
 from covary.policies import Density, Policy
 from covary.types import Rollout
 
@@ -120,15 +120,16 @@ class Config:
     """how far the bias of priorities is corrected at the start; wholly at the end. Schaul 2016: 0.4"""
 
     def __post_init__(self) -> None:
+        check_past(self)
         check_fields(
             self,
-            sizes=("n_envs", "horizon", "batch", "policy_period", "critics", "replay_size"),
+            sizes=("horizon", "policy_period", "critics"),
             positive=(
-                *("updates", "actor_lr", "critic_lr", "dual_lr", "temperature", "mean_multiplier"),
+                *("actor_lr", "critic_lr", "dual_lr", "temperature", "mean_multiplier"),
                 *("covariance_multiplier", "epsilon", "epsilon_mean", "epsilon_covariance"),
             ),
-            shares=("gamma", "tau", "priority", "priority_beta"),
-            floors=("max_grad_norm", "learning_starts"),
+            shares=("tau",),
+            floors=("max_grad_norm",),
         )
         if not (isinstance(self.samples, int) and self.samples > 1):
             raise UsageError(
@@ -237,7 +238,7 @@ def critic_target(reward: Tensor, discount: Tensor, q: Tensor) -> Tensor:
 
 def weights(q: Tensor, temperature: float) -> Tensor:
     """(S, B) -> (S, B), of sum 1 over the actions of each observation."""
-    return torch.softmax(q / temperature, 0)  # 1806.06920 eq. 7
+    return torch.softmax(q / temperature, 0)  # 1806.06920 eq. 8
 
 
 def kl_of_weights(weight: Tensor) -> Tensor:
@@ -250,7 +251,7 @@ def temperature_loss(log_temperature: Tensor, q: Tensor, epsilon: float) -> Tens
     q: (S, B)."""
     eta = log_temperature.exp()
     log_mean = torch.logsumexp(q / eta, 0) - math.log(len(q))
-    return eta * (epsilon + log_mean.mean()) / eta.detach()  # 1806.06920 eq. 8
+    return eta * (epsilon + log_mean.mean()) / eta.detach()  # 1806.06920 eq. 9
 
 
 def halves(old: BoxNormal, new: BoxNormal) -> tuple[BoxNormal, BoxNormal]:
@@ -303,16 +304,9 @@ def losses(
     )
 
 
-def check(policy: Policy, observation: int) -> None:
-    """Raises UsageError for a policy that this algorithm cannot use. observation: O."""
-    density = policy(next(policy.parameters()).new_zeros(1, observation))
-    if not isinstance(density, BoxNormal):
-        raise UsageError(
-            "mpo needs a Gaussian on a box: it bounds how far a mean and a covariance move.",
-            given=type(density).__name__,
-            fix="policy.bounds squash; or --algo ppo, which takes any density",
-        )
-    geometry = density.geometry
+def check(policy: Policy) -> None:
+    """Raises UsageError for a policy that this algorithm cannot use."""
+    geometry: Any = policy.head.geometry
     if clipped := geometry.columns("clip"):
         raise UsageError(
             "mpo needs a density whose KL is that of its latent; a clipped one has point masses.",
@@ -332,9 +326,10 @@ class Learner:
 
     online = False
     judges_actions = True
+    needs_gaussian = True
 
     def __init__(self, policy: Policy, critic: QValues, config: Config, generator: torch.Generator) -> None:
-        check(policy, critic.observation)
+        check(policy)
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.horizon, self.device = config.horizon, next(critic.parameters()).device
         starts = (config.temperature, config.mean_multiplier, config.covariance_multiplier)
@@ -361,7 +356,7 @@ class Learner:
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the rest of the update is left out
         self.skipped = 0
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
-        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+        self.refused: tuple[list[int], int] = ([], 0)  # see covary.guard
 
     def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
         return noise
@@ -402,7 +397,7 @@ class Learner:
             self._refuse(batch)
             return None
         self.target.follow(self.config.tau)
-        self.memory.prioritise(places, error.cpu().numpy())
+        self.memory.prioritise(places, error)
         return of_critic, of_actor, drawn.q.mean().item(), *told, float(critic_norm), float(actor_norm)
 
     def _evaluate(self, batch: Batch, drawn: Drawn) -> tuple[float, Tensor, Tensor]:

@@ -37,7 +37,7 @@ from covary import guard
 from covary.errors import UsageError, check_choice, check_fields
 from covary.nets import QValues, Scalar
 from covary.optim import Adam, Target, descend
-from covary.past import Past, means
+from covary.past import Past, check_past, means
 from covary.policies import Density, Policy
 from covary.types import Exploration, Rollout
 
@@ -96,14 +96,18 @@ class Config:
     """steps after which the correlation of that noise is 1/e"""
 
     def __post_init__(self) -> None:
+        check_past(self)
         check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
-            sizes=("n_envs", "horizon", "batch", "critics", "replay_size"),
-            positive=("correlation_time", "updates", "learning_rate", "temperature"),
-            shares=("gamma", "tau", "priority", "priority_beta"),
-            floors=("max_grad_norm", "learning_starts"),
+            sizes=("horizon", "critics"),
+            positive=("correlation_time", "learning_rate", "temperature"),
+            shares=("tau",),
+            floors=("max_grad_norm",),
         )
+        wanted: Any = self.target_entropy
+        if wanted is not None and not (type(wanted) in (int, float) and math.isfinite(wanted)):
+            raise UsageError("target_entropy is a finite number of nats.", given=repr(wanted), fix="leave it out")
 
 
 class Batch(NamedTuple):
@@ -166,9 +170,14 @@ def actor_loss(log_prob: Tensor, q: Tensor, alpha: float) -> Tensor:
     return (alpha * log_prob - q).mean()  # eq. 7
 
 
+def temperature_slope(log_prob: Tensor, target_entropy: float) -> Tensor:
+    """How far the entropy lies above its target."""
+    return -(log_prob.detach().mean() + target_entropy)
+
+
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Its slope is how far the entropy lies above its target."""
-    return -log_alpha * (log_prob.detach().mean() + target_entropy)  # eq. 18
+    """Linear in log alpha, so that an update needs its slope alone."""
+    return log_alpha * temperature_slope(log_prob, target_entropy)  # eq. 18
 
 
 def drawn(policy: Densities, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,6 +238,7 @@ class Learner:
 
     online = False
     judges_actions = True
+    needs_gaussian = False
 
     def __init__(self, policy: Policy, critic: QValues, config: Config, generator: torch.Generator) -> None:
         check(policy, config)
@@ -256,7 +266,7 @@ class Learner:
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the rest of the update is left out
         self.skipped = 0
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
-        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+        self.refused: tuple[list[int], int] = ([], 0)  # see covary.guard
 
     def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
         return noise
@@ -288,14 +298,13 @@ class Learner:
         try:
             of_critic, critic_norm, error = self._evaluate(batch, alpha)
             of_actor, actor_norm, value, log_prob = self._improve(batch, alpha)
-            slope = -(log_prob.mean() + self.target_entropy)  # of temperature_loss
+            slope = temperature_slope(log_prob, self.target_entropy)
             self.optimizers["temperature_adam"].step([slope], 0.0)
         except FloatingPointError:
             self._refuse(batch)
             return None
         self.target.follow(self.config.tau)
-        if self.config.priority:
-            self.memory.prioritise(places, error.cpu().numpy())
+        self.memory.prioritise(places, error)
         return of_critic, of_actor, value, alpha, float(critic_norm), float(actor_norm)
 
     def _evaluate(self, batch: Batch, alpha: float) -> tuple[float, Tensor, Tensor]:

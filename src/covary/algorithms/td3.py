@@ -15,8 +15,8 @@ Where we differ, and why:
 
 1. mu and its noise are one density of a fixed covariance, and all noise is added in the latent: it stays inside the box
    and goes round where a dimension is an angle, where the paper clips.
-2. Before learning starts the same noise is as wide as other policies start, 0.25 of a bounded dimension's width; the
-   paper acts uniformly.
+2. Before learning starts the same noise, correlated as it is, is as wide as other policies start, 0.25 of a bounded
+   dimension's width; the paper acts uniformly.
 3. The noise of the targets is measured in deviations of the one that acts, 2 and clipped at 5, which are the paper's
    0.2 and 0.5 beside 0.1.
 4. The critics see the action in the policy's coordinates: [-1, 1] for bounded dimensions, cosine and sine of an angle.
@@ -37,10 +37,10 @@ from torch import Tensor, nn
 
 from covary import guard
 from covary.errors import UsageError, check_choice, check_fields
-from covary.heads import widened
+from covary.heads import usual_std, widened
 from covary.nets import QValues
 from covary.optim import Adam, Target, descend
-from covary.past import Past, means
+from covary.past import Past, check_past, means
 from covary.policies import Density, Policy
 from covary.types import Exploration, Rollout
 
@@ -78,17 +78,17 @@ class Config:
     critics: int = 2
     """K, of which the smallest value counts"""
     delay: int = 2
-    """d, updates of the critics for one of policy and targets. Fujimoto 2018, table 3: 2"""
+    """d, updates of the critics for one of policy and targets. Fujimoto 2018, sec. 6.1: 2"""
     smoothing: float = 2.0
-    """noise of the targets' actions, in deviations of the one that acts. Fujimoto 2018, table 3: 0.2 / 0.1"""
+    """noise of the targets' actions, in deviations of the one that acts. Fujimoto 2018, sec. 6.1: 0.2 / 0.1"""
     smoothing_clip: float = 5.0
-    """where it is clipped, in the same. Fujimoto 2018, table 3: 0.5 / 0.1"""
+    """where it is clipped, in the same. Fujimoto 2018, sec. 6.1: 0.5 / 0.1"""
     max_grad_norm: float = 0.0
     """bound on each network's gradient norm; 0 for none"""
     scale_rewards: bool = True
     """whether rewards are divided by the running deviation of the discounted return"""
     replay_size: int = 1_000_000
-    """transitions that are kept. Fujimoto 2018, table 3: 10^6"""
+    """transitions that are kept. Fujimoto 2018, sec. 6.1: the entire history of the agent"""
     replay_folder: str | None = None
     """where a file keeps them in place of memory"""
     priority: float = 0.0
@@ -102,13 +102,14 @@ class Config:
     """steps after which the correlation of that noise is 1/e"""
 
     def __post_init__(self) -> None:
+        check_past(self)
         check_choice("exploration", self.exploration, get_args(Exploration))
         check_fields(
             self,
-            sizes=("n_envs", "horizon", "batch", "critics", "delay", "replay_size"),
-            positive=("correlation_time", "updates", "learning_rate"),
-            shares=("gamma", "tau", "priority", "priority_beta"),
-            floors=("max_grad_norm", "learning_starts", "smoothing", "smoothing_clip"),
+            sizes=("horizon", "critics", "delay"),
+            positive=("correlation_time", "learning_rate"),
+            shares=("tau",),
+            floors=("max_grad_norm", "smoothing", "smoothing_clip"),
         )
 
 
@@ -198,12 +199,19 @@ def check(policy: Policy) -> None:
     if not head.fixed:
         raise UsageError(
             "td3 and ddpg act by a mean and noise of a fixed covariance: nothing would teach them another.",
-            given=f"policy.covariance {head.config.covariance}" if hasattr(head, "config") else "policy.bounds beta",
+            given=f"policy.covariance {head.config.covariance}",
             fix="policy.covariance fixed; or --algo sac, which learns it",
+        )
+    if clipped := head.geometry.columns("clip"):
+        raise UsageError(
+            "td3 and ddpg need actions that have a slope in the mean; a clipped one has none beyond its bounds.",
+            given=f"policy.bounds clip in dimensions {clipped}",
+            fix="policy.bounds squash, or mean",
         )
 
 
-LOGGED = ("critic_loss", "q", "critic_grad_norm")
+LOGGED, LOGGED_OF_POLICY = ("critic_loss", "q", "critic_grad_norm"), ("actor_loss", "actor_grad_norm")
+"""What a step of the critics tells, and one of the policy."""
 
 
 class Learner:
@@ -211,6 +219,7 @@ class Learner:
 
     online = False
     judges_actions = True
+    needs_gaussian = True
 
     def __init__(self, policy: Policy, critic: QValues, config: Config, generator: torch.Generator) -> None:
         check(policy)
@@ -227,22 +236,21 @@ class Learner:
         }
         self.past = Past(policy, critic.observation, config)
         self.memory, self.reward_scale = self.past.memory, self.past.reward_scale
-        head: Any = policy.head
-        self.wide = widened(head)
-        self.latest = (0.0, 0.0)  # what the last step of the policy said
+        self.usual_std = usual_std(policy.head.geometry)  # type: ignore[arg-type]
         self.fast: Any = None
         self.lap: Callable[[str], None] | None = None  # tells a profile what has just been done
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the rest of the update is left out
         self.skipped = 0
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
-        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+        self.refused: tuple[list[int], int] = ([], 0)  # see covary.guard
 
     def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
         """The noise (..., D) by which it acts now."""
-        return noise if self.past.started else noise * self.wide
+        return noise if self.past.started else widened(self.policy.head, noise, self.usual_std)  # type: ignore[arg-type]
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
-        """Keeps what happened and learns from the past. Means over the updates; {} where there was none.
+        """Keeps what happened and learns from the past. Means over the critics' steps and over the policy's, of each
+        that were made.
 
         Raises:
             NonFinite: the first number that is not finite, unless such updates are left out.
@@ -259,10 +267,7 @@ class Learner:
                     improved.append(self._improve(batch))
             except FloatingPointError:
                 self._refuse(batch)
-        if improved:
-            self.latest = improved[-1]
-        said = means(("actor_loss", "actor_grad_norm"), improved or [self.latest])
-        return means(LOGGED, seen) | said if seen else {}
+        return means(LOGGED, seen) | means(LOGGED_OF_POLICY, improved)
 
     def _batch(self, progress: float) -> tuple[Batch, Any]:
         steps, places = self.past.sample(progress, self.generator, self.device)
@@ -283,8 +288,7 @@ class Learner:
             term = critic_loss(q, y, batch.weight)
             norm = descend(term, self.optimizer, c.max_grad_norm)
             loss, error = term.item(), (q.detach() - y).abs().mean(0)
-        if c.priority:
-            self.memory.prioritise(places, error.cpu().numpy())
+        self.memory.prioritise(places, error)
         return loss, float(y.mean()), float(norm)
 
     def _improve(self, batch: Batch) -> tuple[float, float]:
@@ -308,10 +312,8 @@ class Learner:
         )
 
     def numbers(self) -> dict[str, Any]:
-        return {**self.past.numbers(), "skipped": self.skipped, "latest": list(self.latest)}
+        return {**self.past.numbers(), "skipped": self.skipped}
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         self.past.load_numbers(numbers)
         self.skipped = int(numbers["skipped"])
-        loss, norm = numbers["latest"]
-        self.latest = float(loss), float(norm)

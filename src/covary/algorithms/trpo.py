@@ -56,8 +56,8 @@ class Config:
     n_envs: int = 16
     """environments stepped together (N)"""
     horizon: int | None = None
-    """steps of each between updates (T); as many as make 2048 transitions when left out. Schulman 2015: 50,000
-    transitions"""
+    """steps of each between updates (T); as many as make 2048 transitions when left out. Schulman 2015, table 2: 50,000
+    transitions for Swimmer, 10^6 for Hopper and Walker"""
     target_kl: float = 0.01
     """delta, bound on the mean KL(pi_old || pi) of a step, in nats. Schulman 2015, table 2: 0.01"""
     damping: float = 0.1
@@ -141,6 +141,7 @@ class Learner:
 
     online = False
     judges_actions = False
+    needs_gaussian = False
 
     def __init__(self, policy: Policy, critic: Value, config: Config, generator: torch.Generator) -> None:
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
@@ -156,7 +157,7 @@ class Learner:
         self.on_nonfinite = "stop"  # at a number that is not finite; or skip: the step or minibatch is left out
         self.skipped = 0  # policy's steps and critic's minibatches that were left out, and rollouts with such rows
         self.nonfinite: guard.NonFinite | None = None  # why, the last time
-        self.refused = (-1, 0)  # Adam's steps at that time, and how many were left out since that step
+        self.refused: tuple[list[int], int] = ([], 0)  # see covary.guard
 
     def explored(self, noise: NDArray[Any]) -> NDArray[Any]:
         return noise

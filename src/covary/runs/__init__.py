@@ -15,7 +15,7 @@ from covary.runs.checkpoints import FORMAT, read_checkpoint, write_checkpoint
 from covary.runs.files import read_json
 from covary.runs.finding import find_checkpoint, newest_checkpoint
 from covary.runs.folder import KEPT, Run
-from covary.runs.tensorfile import Arrays
+from covary.runs.tensorfile import Arrays, not_finite
 
 __all__ = [
     "FORMAT",
@@ -24,6 +24,7 @@ __all__ = [
     "Run",
     "find_checkpoint",
     "newest_checkpoint",
+    "not_finite",
     "read_checkpoint",
     "read_json",
     "write_checkpoint",

@@ -22,7 +22,7 @@ import covary
 from covary.errors import UsageError
 from covary.runs import files, tensorfile
 from covary.runs.files import Unreadable, beside
-from covary.runs.tensorfile import Arrays
+from covary.runs.tensorfile import Arrays, Buffer
 
 FORMAT = 2
 READS = (1, 2)  # 1 has no manifest, and is otherwise the same
@@ -85,8 +85,8 @@ def write_checkpoint(target: Path, tensors: Arrays, meta: dict[str, Any]) -> Non
             target.parent.mkdir(parents=True, exist_ok=True)
             tidy(target)
             os.mkdir(temporary)
-            for name, data in contents.items():
-                files.write(temporary / name, data)
+            for name, pieces in contents.items():
+                files.write(temporary / name, *pieces)
             files.sync_folder(temporary)
             _give_name(temporary, target, old)
             files.sync_folder(target.parent)
@@ -96,21 +96,30 @@ def write_checkpoint(target: Path, tensors: Arrays, meta: dict[str, Any]) -> Non
     files.remove(old)
 
 
-def _contents(target: Path, tensors: Arrays, meta: dict[str, Any]) -> dict[str, bytes]:
-    """The files in the order in which they are written. Raises UsageError for what could not be read again."""
+def _contents(target: Path, tensors: Arrays, meta: dict[str, Any]) -> dict[str, list[Buffer]]:
+    """The files, each in pieces, in the order in which they are written. Raises UsageError for what could not be read
+    again."""
     try:
         head = {"format": FORMAT, "covary": covary.__version__}
         text = json.dumps(head | meta | head, indent=2, allow_nan=False) + "\n"
         files.parse_json(text.encode())
-        contents = {TENSORS: tensorfile.to_bytes(tensors), META: text.encode()}
+        contents: dict[str, list[Buffer]] = {TENSORS: tensorfile.to_pieces(tensors), META: [text.encode()]}
     except ValueError as error:
         raise UsageError(
             "A checkpoint holds finite numbers, in files of a sane size.",
             given=f"{target}: {error}",
             cause="training that diverged",
         ) from error
-    measured = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
-    return contents | {MANIFEST: _manifest(covary.__version__, measured)}
+    measured = {name: _measured(pieces) for name, pieces in contents.items()}
+    return contents | {MANIFEST: [_manifest(covary.__version__, measured)]}
+
+
+def _measured(pieces: list[Buffer]) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file that will hold these."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return sum(map(len, pieces)), digest.hexdigest()
 
 
 def _manifest(version: str, measured: dict[str, tuple[int, str]]) -> bytes:

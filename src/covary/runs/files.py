@@ -179,18 +179,19 @@ def writing(place: Path, rule: str = "A run's folder must stay writable.", fix: 
         ) from error
 
 
-def write(path: Path, data: bytes) -> None:
-    """A new file, on the disk when this returns. Raises OSError."""
+def write(path: Path, *pieces: bytes | memoryview) -> None:
+    """A new file of these, one after another, on the disk when this returns. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     file = os.open(path, flags, 0o666)
     try:
-        put(file, data)
+        for data in pieces:
+            put(file, data)
         os.fsync(file)
     finally:
         os.close(file)
 
 
-def put(file: int, data: bytes) -> None:
+def put(file: int, data: bytes | memoryview) -> None:
     """All of `data`, however little the system takes at once."""
     view = memoryview(data)
     while view:

@@ -5,6 +5,7 @@ Eight bytes give the header's length; the header is JSON, name -> dtype, shape a
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from typing import Any, NamedTuple
@@ -18,10 +19,12 @@ from covary.runs.files import Unreadable
 MOST_BYTES = 2**32  # of a file: some 350 million parameters with Adam's two moments of each
 MOST_HEADER = 2**20
 MOST_TENSORS = 10_000
+LARGE = 2**20  # bytes, from which a tensor is written from where it lies
 ITEMSIZE = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "U32": 4, "I32": 4, "F32": 4}
 ITEMSIZE |= {"U64": 8, "I64": 8, "F64": 8}
 
 Arrays = dict[str, NDArray[Any]]
+Buffer = bytes | memoryview
 
 
 class Entry(NamedTuple):
@@ -33,16 +36,39 @@ class Entry(NamedTuple):
     end: int
 
 
-def to_bytes(arrays: Arrays) -> bytes:
-    """Raises Unreadable where `from_file` would refuse the outcome."""
-    from safetensors.numpy import save
+def to_pieces(arrays: Arrays) -> list[Buffer]:
+    """The file in pieces, one after another: what is small together, and large tensors as they lie, without a copy.
 
+    Raises Unreadable where `from_file` would refuse the outcome.
+    """
     _check_finite(arrays)
-    data: bytes = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
-    if len(data) > MOST_BYTES:
-        raise Unreadable(f"{len(data):,} bytes, where at most {MOST_BYTES:,} are read")
-    _header(data[8 : 8 + int.from_bytes(data[:8], "little")][:MOST_HEADER], len(data))
-    return data
+    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # so that each begins at its own alignment
+    entries: dict[str, dict[str, Any]] = {}
+    pieces: list[Buffer] = []
+    small: list[Buffer] = []
+    end = 0
+    for name in order:
+        array, begin = arrays[name], end
+        end += array.nbytes
+        entries[name] = {"dtype": _dtype(array), "shape": list(array.shape), "data_offsets": [begin, end]}
+        flat = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(-1)
+        small.append(flat.view(np.uint8).data)
+        if array.nbytes >= LARGE:
+            pieces += [b"".join(small[:-1]), small[-1]]
+            small = []
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    size = 8 + len(text) + end
+    if size > MOST_BYTES:
+        raise Unreadable(f"{size:,} bytes, where at most {MOST_BYTES:,} are read")
+    _header(text[:MOST_HEADER], size)
+    first, *rest = [*pieces, b"".join(small)]
+    return [b"".join([len(text).to_bytes(8, "little"), text, first]), *rest]
+
+
+def _dtype(array: NDArray[Any]) -> str:
+    kind = "BOOL" if array.dtype.kind == "b" else f"{array.dtype.kind.upper()}{8 * array.itemsize}"
+    return kind if kind in ITEMSIZE else array.dtype.str  # which `_entry` refuses
 
 
 def from_file(file: int, size: int) -> Arrays:
@@ -104,10 +130,19 @@ def _entry(name: str, value: Any) -> Entry:
     return Entry(dtype, tuple(shape), *span)
 
 
+def not_finite(array: NDArray[Any]) -> Any:
+    """The first number that is not; None where all are. Some at a time, since what is said of each takes room."""
+    flat = array.reshape(-1)
+    for block in (flat[k : k + LARGE] for k in range(0, len(flat), LARGE)) if array.dtype.kind == "f" else ():
+        if not (finite := np.isfinite(block)).all():
+            return block[~finite][0]
+    return None
+
+
 def _check_finite(arrays: Arrays) -> None:
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise Unreadable(f"{name[:80]!r} holds {array[~np.isfinite(array)][0]}")
+        if (number := not_finite(array)) is not None:
+            raise Unreadable(f"{name[:80]!r} holds {number}")
 
 
-__all__ = ["Arrays", "from_file", "to_bytes"]
+__all__ = ["Arrays", "from_file", "not_finite", "to_pieces"]

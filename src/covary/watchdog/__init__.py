@@ -19,6 +19,7 @@ Rule = Callable[[Known], Finding | None]
 
 AT_START: tuple[tuple[str, Rule], ...] = (
     ("entropy without effect", learning.idle_entropy),
+    ("nothing learned", learning.idle_learner),
     ("too many threads", learning.many_threads),
 )
 AT_LINES: tuple[tuple[str, Rule, int], ...] = (  # and the lines in a row for which it must hold

@@ -28,6 +28,17 @@ def idle_entropy(k: Known) -> Finding | None:
     )
 
 
+def idle_learner(k: Known) -> Finding | None:
+    starts, steps = k.setting("learning_starts", 0), k.settings.run.steps
+    if starts < steps:
+        return None
+    return Finding(
+        f"learning_starts {starts:,} in a run of {steps:,} steps",
+        "nothing is learned before as many transitions are there, and the run ends with them",
+        "learning_starts lower, or more steps",
+    )
+
+
 SMALL_LAYER = 256 * 256  # weights, below which handing a product to another thread takes longer than computing it
 
 
