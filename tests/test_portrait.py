@@ -15,6 +15,7 @@ import worlds
 from gymnasium.spaces import Box
 from matplotlib.contour import QuadContourSet
 from matplotlib.path import Path as Outline
+from sizes import now_and_then
 
 import covary
 from covary import policy_plots, report
@@ -427,7 +428,7 @@ def line_of(ax, label):
     return line.get_xydata()
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", now_and_then(POLICIES, list(POLICIES)[::4]))
 def test_each_kind_of_policy(plot, here, name):
     env, options, words = POLICIES[name]
     agent = trained("r", env, **options)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from sizes import now_and_then
 
 import covary
 from covary.envs.adapter import Adapter
@@ -234,14 +235,19 @@ CANNOT = {
     "mpo": (*NUMBERS_ONLY, "beta", "beta beside", "clipped", "fixed"),
 }
 KINDS = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE, PAST], ids=["ppo", "actor_critic", "sac"])
-OFTEN = ("drift", "general")  # the rest of each algorithm's is for `make stress`
+OFTEN = ("drift", "general")
+MORE = {
+    "ppo": ("processes", "full", "dials, processes", "beta beside", "vector"),
+    "actor_critic": ("choices", "described"),
+}
+"""What runs every time, of all algorithms and of some; the rest is for `make stress`."""
 EVERY = pytest.mark.parametrize("algo", ALGORITHMS.values(), ids=ALGORITHMS)
 EVERYWHERE = [
     pytest.param(
         algo,
         name,
         id=f"{label}-{name}",
-        marks=[pytest.mark.slow] if label not in ("ppo", "actor_critic") and name not in OFTEN else [],
+        marks=[] if name in (*OFTEN, *MORE.get(label, ())) else [pytest.mark.slow],
     )
     for label, algo in ALGORITHMS.items()
     for name in ENVIRONMENTS
@@ -292,7 +298,7 @@ class StopsAfter:
         HeliostatVectorEnv.step = self.step
 
 
-@pytest.mark.parametrize("name", ["drift", "processes", "general", "described"])
+@pytest.mark.parametrize("name", now_and_then(["drift", "processes", "general", "described"], ["processes"]))
 @KINDS
 def test_a_killed_run_ends_in_the_same_bits(algo, name, tmp_path):
     """kill -9 between two checkpoints, twice."""
@@ -683,7 +689,7 @@ class Endless(Told):
     LENGTH, FAR = 10**9, np.inf
 
 
-@pytest.mark.parametrize("at", [1, 4, 60])
+@pytest.mark.parametrize("at", now_and_then([1, 4, 60], [4]))
 @pytest.mark.parametrize("env", [Told, Endless])
 @pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE], ids=["ppo", "actor_critic"])
 def test_a_process_that_dies_after_its_state_was_loaded_is_followed_by_another(

@@ -411,7 +411,7 @@ def start(out, *options):
     return process
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["", "and its workers"])
+@pytest.mark.parametrize("group", [pytest.param(False, marks=pytest.mark.slow), True], ids=["", "and its workers"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code, group):
     """Also where it reaches the worker processes, as Ctrl-C in a terminal does."""

@@ -168,13 +168,14 @@ class Bandit(gymnasium.Env):
     "policy",
     [
         {"covariance": "full"},
-        *[
-            pytest.param(other, marks=pytest.mark.slow)
-            for other in ({}, {"periodic": (1,)}, {"state_dependent": False, "bounds": "mean"}, {"bounds": "beta"})
-        ],
+        {},
+        {"periodic": (1,)},
+        {"state_dependent": False, "bounds": "mean"},
+        {"bounds": "beta"},
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_it_finds_the_best_action_and_keeps_the_entropy_it_should(policy, tmp_path):
     agent = covary.train(
         Bandit, "sac", 2500, out=tmp_path / "run", quiet=True, policy={**SMALL, **policy}, critic={"hidden": (32, 32)},

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sizes import now_and_then
 
 import covary
 
@@ -20,7 +21,9 @@ def trials(monkeypatch):
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["ppo", "a2c", "trpo", "actor_critic, 4 environments, processes"])
+@pytest.mark.parametrize(
+    "name", now_and_then(["ppo", "a2c", "trpo", "actor_critic, 4 environments, processes"], ["ppo"])
+)
 def test_kills_at_random_moments(trials, name):
     kills = trials("kills")
     rows = list(kills.trials(name, *kills.WORKLOADS[name], 3, 0))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from sizes import now_and_then
 
 import covary
 from covary import algorithms
@@ -38,7 +39,7 @@ FROM_THE_PAST = [name for name in algorithms.NAMES if algorithms.find(name).Lear
 OTHERS = [name for name in algorithms.NAMES if name not in FROM_THE_PAST]
 
 
-@pytest.mark.parametrize("algo", OTHERS)
+@pytest.mark.parametrize("algo", now_and_then(OTHERS, ["ppo", "actor_critic"]))
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "covary/Heliostat-v0"])
 def test_healthy_runs_hear_nothing(here, env, algo):
     assert trained(env, algo, 6000) == []
@@ -407,7 +408,7 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", now_and_then(TRAININGS, list(TRAININGS)[::2]))
 def test_trainings(here, name):
     env, options, rules = TRAININGS[name]
     assert set(rules) <= set(got := trained(env, **options)), got

@@ -138,8 +138,9 @@ class Iterations:
             raise
         finally:
             if updates := int(total[2]):
-                before = sums[names[0]][1] if sums else 0
-                sums |= {name: (float(x), before + updates) for name, x in zip(names, total, strict=False)}
+                before = {name: count for name, (_, count) in sums.items()}
+                for name, x in zip(names, total, strict=False):
+                    sums[name] = float(x), before.get(name, 0) + updates
 
     def _blame(self) -> None:
         """Names who gave actions that are not finite, where the latest are such."""

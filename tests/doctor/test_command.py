@@ -120,7 +120,6 @@ def test_the_report_names_the_line_and_shows_it(write, tmp_path):
         (["."], "is a folder"),
         (["broken.py"], "broken.py is not Python: line 1"),
         (["bytes.py"], "bytes.py is not Python: line 1: (unicode error)"),
-        (["-m", "no.such"], "There is no module no.such"),
         (["--updates", "many", "train.py"], "--updates is a whole number, not 'many'"),
         (["--updates", "0", "train.py"], "--updates must be above 0"),
         (["--seconds", "nan", "train.py"], "--seconds must be above 0"),
@@ -149,11 +148,16 @@ def test_what_cannot_be_run_gets_one_message(write, tmp_path, monkeypatch, capfd
         assert said["healthy"] is False
 
 
-def test_a_process_says_so_too(write, tmp_path):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["trian.py"], "Did you mean train.py?"), (["-m", "no.such"], "There is no module no.such")],
+    ids=" ".join,
+)
+def test_a_process_says_so_too(write, tmp_path, words, message):
     write("")
-    told = doctor("trian.py", cwd=tmp_path)
+    told = doctor(*words, cwd=tmp_path)
     assert told.returncode == 2
-    assert "Did you mean train.py?" in told.stderr
+    assert message in told.stderr
     assert told.stdout == ""
     assert len(told.stderr.strip().splitlines()) == 1
 
@@ -239,6 +243,7 @@ def test_ctrl_c_reports(write, tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_script_that_moves_away_and_prints_a_lot(write, tmp_path):
     write(CUT + "    import os\n    os.chdir('/')\n    for i in range(50): update(); print('x' * 10_000)\n")
     told = doctor("--json", "train.py", cwd=tmp_path)
@@ -248,6 +253,7 @@ def test_a_script_that_moves_away_and_prints_a_lot(write, tmp_path):
     assert len(told.stderr) >= 500_000
 
 
+@pytest.mark.slow
 def test_threads_are_said_not_to_be_seen(write, tmp_path):
     write(
         TRAINS
@@ -259,6 +265,7 @@ def test_threads_are_said_not_to_be_seen(write, tmp_path):
     assert any("thread" in what for what in said["unseen"])
 
 
+@pytest.mark.slow
 def test_processes_and_loaders_are_left_alone(write, tmp_path):
     text = (
         TRAINS
@@ -284,6 +291,7 @@ def test_processes_and_loaders_are_left_alone(write, tmp_path):
     assert "[1, 2]" in told.stderr
 
 
+@pytest.mark.slow
 def test_compiled_regions_are_said_not_to_be_seen(write, tmp_path):
     write(
         TRAINS.replace("net(x)", "compiled(x)").replace(
@@ -309,7 +317,7 @@ print("weights", len(states), hashlib.sha256("".join(states).encode()).hexdigest
     "name",
     [
         pytest.param("healthy/cleanrl_like_ppo.py", marks=pytest.mark.slow),
-        "healthy/td_actor_critic_online.py",
+        pytest.param("healthy/td_actor_critic_online.py", marks=pytest.mark.slow),
         pytest.param("healthy/vae_rsample_bars.py", marks=pytest.mark.slow),
         pytest.param("healthy/lbfgs_closure_gp.py", marks=pytest.mark.slow),
         "faulty/graph_cut__original_question.py",
@@ -378,6 +386,7 @@ PLUMBING = """
 """
 
 
+@pytest.mark.slow
 def test_ordinary_plumbing_does_the_same_under_watch(write, tmp_path):
     """Numbers that left PyTorch, in NumPy's promotions, in files and in Python's own functions."""
     path = write(PLUMBING)
@@ -387,7 +396,7 @@ def test_ordinary_plumbing_does_the_same_under_watch(write, tmp_path):
     assert watched.stdout.startswith(plain.stdout), watched.stderr
 
 
-@pytest.mark.parametrize("limit", [("--seconds", "2"), ("--updates", "20")])
+@pytest.mark.parametrize("limit", [("--seconds", "2"), pytest.param(("--updates", "20"), marks=pytest.mark.slow)])
 def test_a_limit_leaves_finally_its_time(write, tmp_path, limit):
     script = """
         import time
@@ -405,6 +414,7 @@ def test_a_limit_leaves_finally_its_time(write, tmp_path, limit):
     assert told.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_limit_stops_what_swallows_it(write, tmp_path):
     script = """
         while True:

@@ -17,6 +17,7 @@ EXAMPLES = Path(covary.__file__).parents[2] / "examples"
 
 NUMBERS_ONLY = [name for name in NAMES if find(name).Learner.judges_actions]
 FEW = {"ppo": {"n_envs": 2, "horizon": 64}, "trpo": {"n_envs": 2, "horizon": 64}, "a2c": {"n_envs": 2}}
+USUAL = ("ppo", "actor_critic", "sac")
 SMALL = {"policy": {"hidden": (32, 32)}, "critic": {"hidden": (32, 32)}}
 FEW |= {algo: {"learning_starts": 64, "batch": 16, **SMALL} for algo in NUMBERS_ONLY}
 BY_HAND = {"sac": ("temperature_adam",), "mpo": ("dual_adam",)}
@@ -25,7 +26,8 @@ BY_HAND = {"sac": ("temperature_adam",), "mpo": ("dual_adam",)}
 
 @pytest.mark.parametrize(
     ("algo", "env"),
-    [(algo, "Pendulum-v1") for algo in NAMES]
+    [("ppo", "Pendulum-v1"), ("actor_critic", "Pendulum-v1"), ("sac", "Pendulum-v1")]
+    + [pytest.param(algo, "Pendulum-v1", marks=pytest.mark.slow) for algo in NAMES if algo not in USUAL]
     + [pytest.param(algo, "CartPole-v1", marks=pytest.mark.slow) for algo in NAMES if algo not in NUMBERS_ONLY],
 )
 def test_every_algorithm_is_healthy(algo, env, tmp_path):
@@ -64,8 +66,7 @@ REFUSED = {
     "ddpg": CHOICES | BETAS | set(DENSITIES) - {"fixed"},
     "mpo": CHOICES | BETAS | {"fixed", "clipped"},
 }
-SOME = {("ppo", "wrapped, full"), ("a2c", "beta beside"), ("trpo", "low rank"), ("actor_critic", "several choices")}
-SOME |= {("stream_ac", "clipped"), ("sac", "wrapped, full"), ("td3", "fixed"), ("mpo", "mean in the box")}
+SOME = {("ppo", "wrapped, full"), ("sac", "mean in the box")}
 
 
 @pytest.mark.parametrize(
