@@ -10,4 +10,8 @@ import pytest
 
 def now_and_then(values: Iterable[Any], now: Collection[Any]) -> list[Any]:
     """Parameters, of which those that are not among `now` run in `make stress` only."""
-    return [value if value in now else pytest.param(value, marks=pytest.mark.slow) for value in values]
+    return [value if value in now else _seldom(value) for value in values]
+
+
+def _seldom(value: Any) -> Any:
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)

@@ -143,6 +143,7 @@ def climb(agent, updates):
     return np.array(told)
 
 
+@pytest.mark.slow
 def test_kls_stay_at_their_bounds_until_the_best_action_is_found():
     """Averages over whole periods of the target policy; the first are left to the multipliers to settle in."""
     agent = on_the_hill(policy_period=20, epsilon_mean=0.002, epsilon_covariance=0.002, actor_lr=3e-3)

@@ -14,6 +14,7 @@ import torch
 import worlds
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from sizes import now_and_then
 from torch import nn
 from worlds import Arms, Choice, Dial, Line, Plane, Regulator, Stay
 
@@ -331,7 +332,7 @@ def test_an_object_is_an_environment(here):
     ],
     ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", str(value)),
 )
-@BOTH
+@pytest.mark.parametrize("algo", now_and_then(TINY, ["ppo", "actor_critic"]))
 def test_unusual_spaces_simply_work(change, algo, here):
     space = change.get("observation_space", Line.observation_space)
 
@@ -507,7 +508,7 @@ def test_a_bandit_learns_its_best_arm(algo, options, here):
     [
         ("ppo", PPO | {"steps": 5_000}),
         ("actor_critic", AC | {"n_envs": 1, "steps": 4_000}),
-        ("actor_critic", AC | TRACES | {"n_envs": 1, "steps": 4_000}),
+        pytest.param("actor_critic", AC | TRACES | {"n_envs": 1, "steps": 4_000}, marks=pytest.mark.slow),
         ("stream_ac", {"steps": 4_000}),
     ],
     ids=["ppo", "actor_critic", "actor_critic, traces", "stream_ac"],

@@ -98,6 +98,8 @@ class Report:
         self.sums = {name: (torch.from_numpy(np.array(arrays[f"report.{name}"])), n) for name, n in over.items()}
         if any(x.shape or not x.is_floating_point() for x, _ in self.sums.values()):
             raise ValueError("sums that are no numbers")
+        if {f"report.{name}" for name in over} != {name for name in arrays if name.startswith("report.")}:
+            raise ValueError("sums without a count")
         counts = [numbers["step"], numbers["episodes"], *over.values()]
         if not all(type(x) is int and 0 <= x < 2**62 for x in counts) or not all(over.values()):
             raise ValueError(f"step, episodes and counts {counts}")

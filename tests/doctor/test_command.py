@@ -178,7 +178,7 @@ def test_a_script_that_raises(write, tmp_path):
     "end",
     [
         "sys.exit(7)",
-        "sys.exit('that was all')",
+        pytest.param("sys.exit('that was all')", marks=pytest.mark.slow),
         pytest.param("sys.exit()", marks=pytest.mark.slow),
         pytest.param("pass", marks=pytest.mark.slow),
     ],
