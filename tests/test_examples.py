@@ -23,7 +23,15 @@ def test_every_example_is_known_here():
     assert {path.stem for path in EXAMPLES} == set(SAYS)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.slow] if path.stem in ("cartpole_online", "own_networks") else []
+        )
+        for path in EXAMPLES
+    ],
+)
 def test_example(path, tmp_path):
     assert len(path.read_text().splitlines()) < 80, "an example is read in one go"
     steps, says, leaves = SAYS[path.stem]

@@ -237,7 +237,7 @@ CANNOT = {
 KINDS = pytest.mark.parametrize("algo", [ROLLOUTS, ONLINE, PAST], ids=["ppo", "actor_critic", "sac"])
 OFTEN = ("drift", "general")
 MORE = {
-    "ppo": ("processes", "full", "dials, processes", "beta beside", "vector"),
+    "ppo": ("dials, processes", "beta beside", "vector"),
     "actor_critic": ("choices", "described"),
 }
 """What runs every time, of all algorithms and of some; the rest is for `make stress`."""

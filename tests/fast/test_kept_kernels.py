@@ -55,6 +55,7 @@ def test_without_numba_the_general_path_runs_and_one_line_says_so(before, variab
     assert chosen()["why"] == why
 
 
+@pytest.mark.slow
 def test_without_a_folder_to_keep_kernels_in_they_are_compiled_again_and_one_line_says_so(here):
     """And the number of threads is the user's."""
     Path("file").write_text("")
