@@ -16,7 +16,7 @@ from covary.algorithms.stream_ac import Config
 from covary.fast import attach
 from covary.guard import NonFinite
 from covary.nets import make_sparse
-from covary.optim import ObGD
+from covary.traces import ObGD
 from covary.types import Rollout
 
 OBS = 3

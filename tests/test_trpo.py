@@ -17,7 +17,8 @@ from covary.algorithms import trpo
 from covary.distributions import BoxNormal, latent_kl
 from covary.errors import UsageError
 from covary.heads import PolicyConfig
-from covary.optim import Adam, climb, conjugate_gradient
+from covary.natural import climb, conjugate_gradient
+from covary.optim import Adam
 from covary.policies import divergence
 from covary.types import Rollout
 

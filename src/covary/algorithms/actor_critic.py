@@ -40,9 +40,10 @@ from torch import Tensor, nn
 from covary import guard
 from covary.errors import check_fields
 from covary.nets import Value
-from covary.optim import LOOK_EVERY, Adam, Traces, descend, descend_traced
+from covary.optim import LOOK_EVERY, Adam, descend
 from covary.policies import Policy, mean_entropy
 from covary.returns import ReturnScale, td_error
+from covary.traces import Traces, descend_traced
 from covary.types import Rollout
 
 DEFAULTS: dict[str, Any] = {}

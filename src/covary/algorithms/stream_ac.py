@@ -38,9 +38,10 @@ from torch import Tensor, nn
 from covary import guard
 from covary.errors import UsageError, check_fields
 from covary.nets import Value
-from covary.optim import LOOK_EVERY, ObGD, climb_traced
+from covary.optim import LOOK_EVERY
 from covary.policies import Policy, mean_entropy
 from covary.returns import ReturnScale, td_error
+from covary.traces import ObGD, climb_traced
 from covary.types import Rollout
 
 DEFAULTS: dict[str, Any] = {

@@ -39,8 +39,9 @@ from torch.nn import functional as F
 from covary import guard
 from covary.advantages import estimate, explained_variance
 from covary.errors import check_fields
+from covary.natural import NaturalStep, climb
 from covary.nets import Value
-from covary.optim import Adam, NaturalStep, climb, descend
+from covary.optim import Adam, descend
 from covary.policies import Policy, divergence
 from covary.returns import ReturnScale
 from covary.types import Rollout

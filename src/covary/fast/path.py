@@ -17,7 +17,7 @@ from covary.advantages import Estimates
 from covary.fast.running import VALID
 from covary.fast.steps import act
 from covary.fast.tables import Unknown, check_entropy, normalizer_of, numpy_of, read, steps_of
-from covary.optim import ObGD
+from covary.traces import ObGD
 from covary.types import Rollout
 
 Floats = NDArray[np.float32]

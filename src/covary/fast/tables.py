@@ -19,8 +19,9 @@ from covary.distributions import Geometry
 from covary.heads import CategoricalHead, GaussianHead
 from covary.more_heads import BetaHead, ChoicesHead, ProductHead
 from covary.nets import RunningNorm, Value
-from covary.optim import Adam, ObGD
+from covary.optim import Adam
 from covary.policies import Policy
+from covary.traces import ObGD
 from covary.types import Rollout
 
 # As the kernels have them; repeated here so that reading an agent needs no Numba.
