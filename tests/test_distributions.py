@@ -1204,6 +1204,12 @@ REFUSED = {
         lambda: Choices(torch.zeros(3, 4)).log_prob_latent(torch.zeros(5, 1)),
         ["latent is (S*, B*, D), D = 3", "(5, 1)"],
     ),
+    "a product's latent of another length": (
+        lambda: Product([Beta(torch.ones(2), torch.ones(2)), Beta(torch.ones(1), torch.ones(1))]).log_prob_latent(
+            torch.zeros(5, 4)
+        ),
+        ["latent is (S*, B*, D), D = 3", "(5, 4)"],
+    ),
     "one choice as several": (lambda: Choices(torch.zeros(3)), ["(*B, D, K)", "(3,)"]),
     "no such choice of several": (lambda: Choices(torch.zeros(2, 2)).log_prob(torch.tensor([0, 2])), ["support"]),
     "a product of nothing": (lambda: Product([]), ["has parts", "none"]),

@@ -191,6 +191,8 @@ class Product(Distribution):
 
     def log_prob_latent(self, latent: Tensor, *, jacobian: bool = True) -> Tensor:
         """Log-probability of the action whose latent is given. (S*, B*, D) -> (S*, B*)."""
+        if self._validate_args and latent.shape[-1:] != self.event_shape:
+            raise ValueError(f"latent is (S*, B*, D), D = {self.event_shape[0]}.\n  given: {tuple(latent.shape)}")
         pieces = self.split(latent)
         return _sum([p.log_prob_latent(x, jacobian=jacobian) for p, x in zip(self.parts, pieces, strict=True)])
 
