@@ -18,7 +18,7 @@ train: setup
 	$(BIN)/python examples/heliostat.py
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The long studies that `make test` leaves out, and every trial of reliability at its full size.
 stress: setup
