@@ -476,7 +476,7 @@ def test_a_regulator_learns_the_gain_of_the_riccati_equation(algo, options, here
         ("ppo", PPO | {"steps": 15_000}),
         pytest.param("actor_critic", AC | {"n_envs": 2, "actor_lr": 3e-3, "steps": 8_000}, marks=pytest.mark.slow),
         pytest.param("stream_ac", {"steps": 8_000}, marks=pytest.mark.slow),
-        ("mpo", MPO | {"steps": 2_000}),
+        pytest.param("mpo", MPO | {"steps": 2_000}, marks=pytest.mark.slow),
     ],
     ids=["ppo", "actor_critic", "stream_ac", "mpo"],
 )

@@ -45,9 +45,8 @@ def test_healthy_runs_hear_nothing(here, env, algo):
     assert trained(env, algo, 6000) == []
 
 
-@pytest.mark.parametrize(
-    "algo", [name if name == "sac" else pytest.param(name, marks=pytest.mark.slow) for name in FROM_THE_PAST]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", FROM_THE_PAST)
 def test_healthy_runs_from_the_past_hear_nothing(here, algo):
     small = {"policy.hidden": (32, 32), "critic.hidden": (32, 32)}
     assert trained("Pendulum-v1", algo, 3000, **small) == []

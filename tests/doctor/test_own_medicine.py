@@ -66,7 +66,7 @@ REFUSED = {
     "ddpg": CHOICES | BETAS | set(DENSITIES) - {"fixed"},
     "mpo": CHOICES | BETAS | {"fixed", "clipped"},
 }
-SOME = {("ppo", "wrapped, full"), ("sac", "mean in the box")}
+SOME = {("ppo", "wrapped, full"), ("a2c", "beta beside")}
 
 
 @pytest.mark.parametrize(

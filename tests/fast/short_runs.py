@@ -19,7 +19,7 @@ SMALL = {
     "stream_ac": {"steps": 180},
 }
 ALGORITHMS = pytest.mark.parametrize("algo", SMALL)
-ENVIRONMENTS = pytest.mark.parametrize("env", [Plane, Choice])
+ENVIRONMENTS = pytest.mark.parametrize("env", [Plane, pytest.param(Choice, marks=pytest.mark.slow)])
 
 
 def train(env, algo, out="run", **options):
