@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 from clinic import HERE, examine, expected, serious
+from sizes import now_and_then
 
 FAULTY = sorted((HERE / "faulty").glob("*.py"))
 HEALTHY = sorted((HERE / "healthy").glob("*.py"))
 
 
-def some(paths: list[Path], now: set[Path]) -> list:
-    """A few of them in every run, the others in `make stress`."""
-    return [pytest.param(path, marks=[] if path in now else [pytest.mark.slow], id=path.stem) for path in paths]
-
+stem = attrgetter("stem")
 
 # of every fourth class; which is every time, so that what fails in one run fails in the next
 ONE_OF_EACH = {path.stem.partition("__")[0]: path for path in FAULTY}
@@ -28,7 +27,7 @@ def said(request) -> dict[Path, dict]:
     return examine(sorted(wanted))
 
 
-@pytest.mark.parametrize("path", some(FAULTY, set([*ONE_OF_EACH.values()][::4])))
+@pytest.mark.parametrize("path", now_and_then(FAULTY, [*ONE_OF_EACH.values()][::4]), ids=stem)
 def test_the_fault_is_named_on_its_line(said, path):
     record = said[path]
     assert record["code"] == 1, record
@@ -39,7 +38,7 @@ def test_the_fault_is_named_on_its_line(said, path):
     assert first["source"] in path.read_text()
 
 
-@pytest.mark.parametrize("path", some(HEALTHY, set(HEALTHY[::40])))
+@pytest.mark.parametrize("path", now_and_then(HEALTHY, HEALTHY[::40]), ids=stem)
 def test_nothing_is_found_in_the_healthy(said, path):
     record = said[path]
     assert record["code"] == 0, record

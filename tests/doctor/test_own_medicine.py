@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 import worlds
 from clinic import examine, serious
+from sizes import now_and_then
 
 import covary
 from covary import doctor
@@ -26,9 +28,11 @@ BY_HAND = {"sac": ("temperature_adam",), "mpo": ("dual_adam",)}
 
 @pytest.mark.parametrize(
     ("algo", "env"),
-    [("ppo", "Pendulum-v1"), ("actor_critic", "Pendulum-v1"), ("sac", "Pendulum-v1")]
-    + [pytest.param(algo, "Pendulum-v1", marks=pytest.mark.slow) for algo in NAMES if algo not in USUAL]
-    + [pytest.param(algo, "CartPole-v1", marks=pytest.mark.slow) for algo in NAMES if algo not in NUMBERS_ONLY],
+    now_and_then(
+        [(algo, "Pendulum-v1") for algo in NAMES]
+        + [(algo, "CartPole-v1") for algo in NAMES if algo not in NUMBERS_ONLY],
+        [(algo, "Pendulum-v1") for algo in USUAL],
+    ),
 )
 def test_every_algorithm_is_healthy(algo, env, tmp_path):
     few = FEW.get(algo, {})
@@ -69,14 +73,7 @@ REFUSED = {
 SOME = {("ppo", "wrapped, full"), ("a2c", "beta beside")}
 
 
-@pytest.mark.parametrize(
-    ("algo", "density"),
-    [
-        pytest.param(algo, density, marks=[] if (algo, density) in SOME else [pytest.mark.slow])
-        for algo in NAMES
-        for density in DENSITIES
-    ],
-)
+@pytest.mark.parametrize(("algo", "density"), now_and_then(product(NAMES, DENSITIES), SOME))
 def test_every_density_is_healthy_or_refused(algo, density, tmp_path):
     env, policy = DENSITIES[density]
     options = {**FEW.get(algo, {}), "policy": {"hidden": (16,), **policy}, "critic": {"hidden": (16,)}}

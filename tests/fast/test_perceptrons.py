@@ -15,7 +15,7 @@ from covary.fast import attach, detach
 from covary.fast.perceptrons import Draws, FastPolicy, FastValues, Perceptron
 from covary.fast.tables import Unknown
 from covary.heads import PolicyConfig
-from covary.nets import QValues, mlp
+from covary.nets import QValues, RunningNorm, mlp
 from covary.policies import make_policy
 from covary.types import Rollout
 
@@ -191,6 +191,22 @@ def frozen():
     return body
 
 
+def heard():
+    body = mlp(3, (8,))
+    body[0].weight.register_hook(lambda gradient: 2 * gradient)
+    return body
+
+
+class Ternary(nn.Parameter):
+    """A parameter that would compute otherwise."""
+
+
+def of_a_class_of_its_own():
+    body = mlp(3, (8,))
+    body[0].weight = Ternary(body[0].weight.detach())
+    return body
+
+
 @pytest.mark.parametrize(
     ("modules", "reason"),
     [
@@ -199,11 +215,28 @@ def frozen():
         (lambda: (nn.Linear(3, 4), nn.Tanh()), "does not end with a linear layer"),
         (lambda: (nn.Linear(3, 4, bias=False), nn.Linear(4, 1)), "a layer of Linear"),
         (lambda: (frozen(), nn.Linear(8, 1)), "frozen"),
+        (lambda: (heard(), nn.Linear(8, 1)), "hooks"),
+        (lambda: (of_a_class_of_its_own(), nn.Linear(8, 1)), "class of its own"),
     ],
 )
 def test_what_is_not_done_here_is_refused(modules, reason):
     with pytest.raises(Unknown, match=reason):
         Perceptron(*modules())
+
+
+class Doubled(RunningNorm):
+    def forward(self, obs):
+        return 2 * super().forward(obs)
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_a_normaliser_of_ones_own_goes_the_general_way(algo):
+    agent = Agent(algo, OBS, SQUARE)
+    agent.policy.normalizer = Doubled(5)
+    assert attach(agent) == "a normalizer of type Doubled"
+    assert agent.learner.fast is None
+    if algo == "sac":
+        assert agent.learner.past.kernel is None, "no kernel shows it what it would not see the same way"
 
 
 def test_a_torso_of_ones_own_goes_the_general_way():

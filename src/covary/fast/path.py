@@ -89,9 +89,9 @@ class FastPath:
             self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
         if not learner.online and not hasattr(config, "minibatch"):  # a rollout is learned from once, and short
             from covary.fast.batches import estimates
-            from covary.fast.running import remember
+            from covary.fast.running import show
 
-            self._estimates, self._remember = estimates, remember
+            self._estimates, self._show = estimates, show
         scale, scaled = learner.reward_scale, getattr(config, "scale_rewards", True)
         options = np.array([config.gamma, bonus, scaled])
         ours = (*self.policy, *self.descent, optimizer.taken)
@@ -178,7 +178,7 @@ class FastPath:
         if self.clip < math.inf:
             steps = steps_of(rollout)
             obs = rollout.obs.numpy().reshape(steps.shape[1], -1)
-            self._remember(obs, steps, 1, -1.0, *self.rewards[1:], *self.normalizer)
+            self._show(obs, steps, 1, -1.0, *self.rewards[1:], *self.normalizer)
 
     def whole(self, batch: Any) -> tuple[float, float, float, float]:
         """The step of `a2c`: a pass of one minibatch, the whole batch, whose ratios are 1 since the policy is still the

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covary.fast import descent, diagonal
-from covary.fast.running import remember
+from covary.fast.running import show
 from covary.fast.tables import (
     OTHERS,
     Unknown,
     check_nobody_watches,
+    check_plain,
     check_unchanged,
     modules_of,
     normalizer_of,
@@ -75,6 +76,8 @@ class Perceptron:
         if not self.layers or self.layers[-1][1] is not None:
             raise Unknown("a network that does not end with a linear layer")
         self.parameters = [p for layer, _ in self.layers for p in (layer.weight, layer.bias)]
+        for parameter in self.parameters:
+            check_plain(parameter)
         learns = {p.requires_grad for p in self.parameters}
         if len(learns) > 1 or len(set(map(id, self.parameters))) < len(self.parameters):
             raise Unknown("a parameter that is frozen, or that two layers share")
@@ -314,6 +317,8 @@ class FastNetworks:
         check_nobody_watches()
         if learner.device.type != "cpu":
             raise Unknown(f"on {learner.device.type}")
+        self.normalizer = learner.policy.normalizer
+        kept, _ = normalizer_of(self.normalizer, learner.critic.observation)
         self.policy, self.critic = FastPolicy(learner.policy), FastValues(learner.critic)
         self.target = FastValues(learner.target.network)
         self.targets = [learner.target]
@@ -337,18 +342,17 @@ class FastNetworks:
             self.draws.to_own = rooms.get(id(getattr(learner.policy.head, "log_std", None)), self.draws.to_own)
         except Unknown:
             self.draws = None
-        self.normalizer = learner.policy.normalizer
         self.acting = FastPolicy(learner.policy)  # in memory of its own, for another batch
         self.draws_to_act = None if self.draws is None else Draws(self.acting)
         self.past, gamma = learner.past, learner.config.gamma if learner.config.scale_rewards else -1.0
-        scale, kept = learner.past.reward_scale, normalizer_of(self.normalizer, learner.critic.observation)[0]
-        self.to_remember = (learner.config.n_envs, gamma, scale.running, scale.carry, *kept)
-        self.past.kernel = self.remember
+        scale = learner.past.reward_scale
+        self.statistics = (learner.config.n_envs, gamma, scale.running, scale.carry, *kept)
+        self.past.kernel = self.show
 
-    def remember(self, rollout: Rollout) -> None:
+    def show(self, rollout: Rollout) -> None:
         """Shows a rollout to the normaliser and to the scale of rewards."""
         steps = steps_of(rollout)
-        remember(rollout.obs.numpy().reshape(steps.shape[1], -1), steps, *self.to_remember)
+        show(rollout.obs.numpy().reshape(steps.shape[1], -1), steps, *self.statistics)
 
     def soft_target(self, batch: Any, alpha: float) -> Tensor:
         """`covary.algorithms.sac.critic_target`."""

@@ -68,7 +68,7 @@ def scale_rewards(running, carry, steps, gamma, n):
 
 
 @kernel(void(Matrix, Matrix, int64, float64, Numbers, Numbers, *NORMALIZER))
-def remember(obs, steps, n, gamma, running, carry, count, mean64, m2, mean, inv_std):
+def show(obs, steps, n, gamma, running, carry, count, mean64, m2, mean, inv_std):
     """What a rollout of n environments shows: its observations (B, O) to the normaliser, its rewards to their scale,
     unless gamma is negative. steps: (5, B)."""
     observe(obs, steps, len(obs), count, mean64, m2, mean, inv_std)

@@ -59,8 +59,7 @@ def read(policy: Policy, critic: Value, optimizer: Adam | ObGD, *, entropy: bool
     """
     if type(policy) is not Policy or type(critic) is not Value:
         raise Unknown("networks of other classes")
-    if type(policy.normalizer) not in (RunningNorm, nn.Identity):
-        raise Unknown(f"a normalizer of type {type(policy.normalizer).__name__}")
+    normalizer_of(policy.normalizer, 0)
     if optimizer.vector.dtype != torch.float32:
         raise Unknown(f"parameters of {optimizer.vector.dtype}")
     check_nobody_watches()
@@ -196,9 +195,14 @@ def place(parameter: Tensor, optimizer: Adam | ObGD) -> int:
     inside = 0 <= offset <= vector.numel() - parameter.numel() and not rest
     if not inside or not parameter.is_contiguous() or not parameter.requires_grad:
         raise Unknown("a parameter that is frozen, or shared with something else")
+    check_plain(parameter)
+    return offset
+
+
+def check_plain(parameter: Tensor) -> None:
+    """Raises Unknown for a parameter whose gradient somebody wants to see, or which computes in a way of its own."""
     if type(parameter) is not nn.Parameter or parameter._backward_hooks:
         raise Unknown("a parameter with hooks, or of a class of its own")
-    return offset
 
 
 def _head(
@@ -245,8 +249,13 @@ def numpy_of(tensor: Tensor) -> NDArray[Any]:
 
 
 def normalizer_of(module: Any, features: int) -> tuple[tuple[NDArray[Any], ...], float]:
-    """count, mean64, m2, mean, inv_std; and where standardised observations are clipped, infinite for not at all."""
-    if isinstance(module, RunningNorm):
+    """count, mean64, m2, mean, inv_std; and where standardised observations are clipped, infinite for not at all.
+
+    Raises Unknown for a normaliser of another kind.
+    """
+    if type(module) not in (RunningNorm, nn.Identity):
+        raise Unknown(f"a normalizer of type {type(module).__name__}")
+    if type(module) is RunningNorm:
         kept = (module.count.view(1), module.mean64, module.m2, module.mean, module.inv_std)
         return tuple(numpy_of(x) for x in kept), module.CLIP
     nothing = (np.zeros(1), np.zeros(features), np.zeros(features))
