@@ -58,6 +58,7 @@ WORKLOADS |= {
     "sac": ("Pendulum-v1", PAST | SMALL | SYNC),
     "sac, prioritised, processes": ("Pendulum-v1", PAST | SMALL | ASYNC | {"n_envs": 2, "priority": 0.6}),
     "sac, full covariance, evaluated": (HELIOSTAT, PAST | FULL | EVALUATED),
+    "td3": ("Pendulum-v1", PAST | SMALL | SYNC | {"algo": "td3"}),
     "mpo": ("Pendulum-v1", PAST | SMALL | SYNC | {"algo": "mpo"}),
     "mpo, diagonal, general path, evaluated": (
         HELIOSTAT,
