@@ -156,9 +156,9 @@ def with_covary(row: Row, seed: int, fast: bool, trained: list[float]) -> tuple[
 
     add = Report.add
 
-    def noted(self: Any, updates: int, episodes: list[Any]) -> None:
+    def noted(self: Any, episodes: list[Any]) -> None:
         trained.extend(episode.ret for episode in episodes)
-        add(self, updates, episodes)
+        add(self, episodes)
 
     Report.add = noted
     with tempfile.TemporaryDirectory() as folder:
