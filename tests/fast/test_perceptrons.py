@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +15,12 @@ from twins import assert_close
 
 from covary.agent import Agent
 from covary.algorithms import sac
-from covary.fast import attach, detach
-from covary.fast.perceptrons import Draws, FastPolicy, FastValues, Perceptron
+from covary.fast import attach, blas, dense, detach
+from covary.fast.perceptrons import Draws, FastPolicy, FastValues, Perceptron, Rooms
 from covary.fast.tables import Unknown
 from covary.heads import PolicyConfig
 from covary.nets import QValues, RunningNorm, mlp
+from covary.optim import Adam
 from covary.policies import make_policy
 from covary.types import Rollout
 
@@ -109,43 +114,99 @@ def test_whoever_goes_back_finds_the_optimizers_as_they_were():
     assert fast.learner._learn(*fast.learner._batch(0.4)) is not None
 
 
-@pytest.mark.parametrize(("inputs", "hidden", "outputs"), [(3, (40, 30), 2), (30, (20,), 1), (2, (8, 8, 8), 20)])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_a_perceptron_is_that_of_autograd_in_float64(inputs, hidden, outputs, activation):
+def perceptron(*modules):
+    """One that has an optimizer and rooms to itself."""
+    return Perceptron(Adam([nn.Sequential(*modules)], 1e-3), Rooms(), *modules)
+
+
+def in_float64(module):
+    return copy.deepcopy(module).double()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "hidden", "outputs"),
+    [(3, (40, 30), 2), (30, (20,), 1), (2, (8, 8, 8), 20), (5, (130, 128, 129), 2), (140, (120,), 150)],
+)
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu", "leaky_relu"])
+@pytest.mark.parametrize("product", ["of the BLAS", "of our own"])
+def test_a_perceptron_is_that_of_autograd_in_float64(inputs, hidden, outputs, activation, product, monkeypatch):
+    if product == "of our own":
+        monkeypatch.setattr(blas, "ADDRESS", None)
     torch.manual_seed(0)
-    last = nn.Linear(hidden[-1], outputs)
-    body = mlp(inputs, hidden, activation)
-    ours, exact = (
-        Perceptron(body, last),
-        nn.Sequential(*mlp(inputs, hidden, activation), nn.Linear(hidden[-1], outputs)),
-    )
-    exact.load_state_dict(nn.Sequential(*body, last).state_dict())
-    exact.double()
+    modules = mlp(inputs, hidden, activation), nn.Linear(hidden[-1], outputs)
+    exact = in_float64(nn.Sequential(*modules))
+    ours = perceptron(*modules)
+    large = [a * b >= 128 * 128 for a, b in itertools.pairwise((inputs, *hidden, outputs))]
+    assert ours.layers[:, dense.LARGE].tolist() == [product == "of the BLAS" and size for size in large]
     x, slope = torch.randn(50, inputs), torch.randn(50, outputs)
-    z = x.double().requires_grad_()
-    made = exact(z)
+    made = exact(x.double())
     torch.testing.assert_close(ours.forward(x).double(), made, rtol=1e-4, atol=1e-5)
-    wanted = torch.autograd.grad(made, [z, *exact.parameters()], slope.double())
-    _, gradients = ours.backward(x, slope, False)
-    to_x, _ = ours.backward(x, slope, True)
-    for mine, its in zip((to_x, *gradients), wanted, strict=True):
+    ours.backward(slope)
+    wanted = torch.autograd.grad(made, [*exact.parameters()], slope.double())
+    for mine, its in zip(ours.views, wanted, strict=True):
         torch.testing.assert_close(mine.double(), its, rtol=1e-3, atol=1e-4)
-    rows = torch.tensor([3, 17, 49])
-    torch.testing.assert_close(ours.to_input(slope[rows], rows), to_x[rows])
+    by_autograd = torch.autograd.grad((ours(x) * slope).sum(), ours.parameters)
+    for mine, its in zip(by_autograd, wanted, strict=True):
+        torch.testing.assert_close(mine.double(), its, rtol=1e-3, atol=1e-4)
+
+
+def test_pytorch_shows_its_blas_to_kernels():
+    """Where it did not, wide networks would be slower, and nothing else would tell."""
+    if sys.platform != "linux":
+        pytest.skip("what other platforms' wheels show is for them to say")
+    assert blas.ADDRESS is not None
+
+
+@pytest.mark.parametrize("hidden", [(8,), (140, 130), ()])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_values_and_their_slopes_are_those_of_autograd_in_float64(hidden, number):
+    torch.manual_seed(0)
+    critic = QValues(number, 3, 2, hidden, "relu")
+    for value in critic.values:  # each is the smallest now and then
+        nn.init.normal_(value[-1].bias, std=0.1)
+    exact = in_float64(critic)
+    ours = FastValues(critic, Adam([critic], 1e-3), Rooms())
+    x, action, y, weight = torch.randn(700, 3), torch.randn(700, 2), torch.randn(700), torch.rand(700)
+    seen = action.double().requires_grad_()
+    q = exact(x.double(), seen)
+    torch.testing.assert_close(ours(x, action).double(), q, rtol=1e-4, atol=1e-5)
+    assert len(q.argmin(0).unique()) == number
+    ends = {number: (q.amin(0), ours.smallest), 1: (q[0], ours.first)}
+    for k, (wanted, by_autograd) in ends.items():
+        value, slope = ours.least(x, action, k)
+        torch.testing.assert_close(value.double(), wanted, rtol=1e-4, atol=1e-5)
+        (to_action,) = torch.autograd.grad(wanted.sum(), seen, retain_graph=True)
+        torch.testing.assert_close(slope.double(), to_action, rtol=1e-3, atol=1e-4)
+        near = action.clone().requires_grad_()
+        (mine,) = torch.autograd.grad((3 * by_autograd(x, near)).sum(), near)
+        torch.testing.assert_close(mine.double(), 3 * to_action, rtol=1e-3, atol=1e-4)
+    loss, sizes = ours.fit(x, action, y, weight)
+    error = q - y.double()
+    wanted = 0.5 * (weight.double() * error.square()).mean(-1).sum()
+    assert loss == pytest.approx(wanted.item(), rel=1e-5)
+    torch.testing.assert_close(sizes.double(), error.abs().mean(0), rtol=1e-4, atol=1e-5)
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(wanted, [*exact.parameters()])])
+    torch.testing.assert_close(torch.from_numpy(ours.gradient).double(), gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_a_value_that_is_no_number_is_the_smallest():
+    critic = QValues(2, 3, 1, (8,), "relu")
+    ours = FastValues(critic, Adam([critic], 1e-3), Rooms())
+    for value in critic.values:
+        with torch.no_grad():
+            value[-1].bias += torch.nan
+        assert ours.least(torch.randn(5, 3), torch.randn(5, 1))[0].isnan().all()
+        with torch.no_grad():
+            value[-1].bias.zero_()
 
 
 def test_a_gradient_of_what_was_overwritten_is_refused():
     torch.manual_seed(0)
-    network = Perceptron(mlp(3, (8,)), nn.Linear(8, 1))
+    network = perceptron(mlp(3, (8,)), nn.Linear(8, 1))
     first = network(torch.randn(4, 3))
     network(torch.randn(4, 3))
-    with pytest.raises(RuntimeError, match="called again"):
+    with pytest.raises(RuntimeError, match="another network was called"):
         torch.autograd.grad(first.sum(), network.parameters)
-    values, action = FastValues(QValues(2, 3, 1, (8,), "relu")), torch.randn(4, 1, requires_grad=True)
-    least = values.smallest(torch.randn(4, 3), action)
-    values(torch.randn(4, 3), torch.randn(4, 1))
-    with pytest.raises(RuntimeError, match="called again"):
-        torch.autograd.grad(least.sum(), action)
 
 
 @pytest.mark.parametrize("case", BY_KERNELS)
@@ -158,7 +219,7 @@ def test_draws_and_their_slopes_are_those_of_the_density(case, state, far):
     policy = make_policy(5, space, PolicyConfig(hidden=(8,), state_dependent=state, **options))
     with torch.no_grad():
         policy.head.out.weight *= far * 30
-    draws = Draws(FastPolicy(policy))
+    draws = Draws(FastPolicy(policy, Adam([policy], 1e-3), Rooms()))
     d = space.shape[0]
     x, noise, to_seen = torch.randn(40, 5), torch.randn(40, d), torch.randn(40, d)
     with torch.no_grad():
@@ -178,7 +239,7 @@ def test_draws_and_their_slopes_are_those_of_the_density(case, state, far):
     total = 0.3 * wanted.sum() + (to_seen.double() * wanted_seen).sum()
     slopes = torch.autograd.grad(total, [out, *own])
     handed = []
-    draws.network.backward = lambda x, slope, to_input: handed.append(slope)
+    draws.network.backward = handed.append
     draws.back(to_seen, 0.3)
     torch.testing.assert_close(handed[0].double(), slopes[0], rtol=1e-3, atol=1e-3)
     if own:
@@ -212,8 +273,8 @@ def of_a_class_of_its_own():
     [
         (lambda: (nn.Sequential(nn.Linear(3, 4), nn.SiLU()), nn.Linear(4, 1)), "SiLU"),
         (lambda: (nn.Sequential(nn.Linear(3, 4), nn.Dropout()), nn.Linear(4, 1)), "Dropout"),
-        (lambda: (nn.Linear(3, 4), nn.Tanh()), "does not end with a linear layer"),
-        (lambda: (nn.Linear(3, 4, bias=False), nn.Linear(4, 1)), "a layer of Linear"),
+        (lambda: (nn.Tanh(), nn.Linear(4, 1)), "follows no linear layer"),
+        (lambda: (nn.Linear(3, 4).double(), nn.Linear(4, 1).double()), "parameters of torch.float64"),
         (lambda: (frozen(), nn.Linear(8, 1)), "frozen"),
         (lambda: (heard(), nn.Linear(8, 1)), "hooks"),
         (lambda: (of_a_class_of_its_own(), nn.Linear(8, 1)), "class of its own"),
@@ -221,7 +282,7 @@ def of_a_class_of_its_own():
 )
 def test_what_is_not_done_here_is_refused(modules, reason):
     with pytest.raises(Unknown, match=reason):
-        Perceptron(*modules())
+        perceptron(*modules())
 
 
 class Doubled(RunningNorm):
@@ -241,4 +302,4 @@ def test_a_normaliser_of_ones_own_goes_the_general_way(algo):
 
 def test_a_torso_of_ones_own_goes_the_general_way():
     with pytest.raises(Unknown, match="torso of one's own"):
-        FastValues(QValues(2, 3, 1, (8,), "relu", torso=nn.Linear(3, 3)))
+        FastValues(critic := QValues(2, 3, 1, (8,), "relu", torso=nn.Linear(3, 3)), Adam([critic], 1e-3), Rooms())

@@ -22,12 +22,12 @@ STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("
 SHARES = {
     "a2c": (("dense", "steps", "descent", "batches"), ("densities", "rollouts")),
     "actor_critic": (("dense", "steps", "descent"), ("densities", "stepwise", "online")),
-    "ddpg": (("descent", "diagonal"),),
-    "mpo": (("descent", "diagonal"),),
+    "ddpg": (("dense", "descent", "diagonal"), ("values", "running")),
+    "mpo": (("dense", "descent", "diagonal"), ("values", "running")),
     "ppo": (("dense", "steps", "descent"), ("densities", "rollouts")),
-    "sac": (("descent", "diagonal"),),
+    "sac": (("dense", "descent", "diagonal"), ("values", "running")),
     "stream_ac": (("dense", "steps", "descent"), ("densities", "stepwise", "streaming")),
-    "td3": (("descent", "diagonal"),),
+    "td3": (("dense", "descent", "diagonal"), ("values", "running")),
     "trpo": (("dense", "steps", "descent"), ("densities", "rollouts")),
 }
 """Which rooms an algorithm needs, in two shares that take about as long as each other."""

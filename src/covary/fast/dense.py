@@ -5,7 +5,8 @@ are taken at once, so that a number that was loaded is used four times: half to 
 this size, without the cost of calling one.
 
 Networks are a table with a row for each layer: where its weight (outputs, inputs) and its bias (-1 for none) begin in
-the vector of all parameters, its inputs, its outputs, its activation, and the rows of `work` that it reads and fills.
+the vector of all parameters, its inputs, its outputs, its activation, the rows of `work` that it reads and fills, and
+whether it is so large that a BLAS makes its products.
 A row without a weight (-1) standardises what it reads, column by column, as torch's LayerNorm does that learns nothing.
 `work` holds the inputs of all networks and then what each layer gives, `slope` the loss's derivatives by them.
 """
@@ -16,9 +17,10 @@ import math
 
 from numba import float32, float64, int64, void
 
+from covary.fast.blas import sgemm
 from covary.fast.compiled import Matrix, Rows, Vector, part
 
-WEIGHT, BIAS, INPUTS, OUTPUTS, ACTIVATION, READS, FILLS = range(7)
+WEIGHT, BIAS, INPUTS, OUTPUTS, ACTIVATION, READS, FILLS, LARGE = range(8)
 IDENTITY, TANH, RELU, ELU, LEAKY = range(5)
 LEAK = float32(0.01)  # slope of a leaky ReLU below 0
 NORM_EPS = 1e-5  # what LayerNorm adds to a variance
@@ -30,6 +32,7 @@ _P0, _P1, _P2 = float32(0.9999999773946424), float32(0.13374472998518286), float
 _P3, _P4 = float32(2.0481021640733994e-05), float32(1.317715159689177e-08)
 _Q1, _Q2, _Q3 = float32(0.46707786871552537), float32(0.02584737581861785), float32(0.00032729084142559125)
 _Q4, _ONE, _ZERO = float32(7.703923568698051e-07), float32(1.0), float32(0.0)
+_N, _T = ord("N"), ord("T")
 
 
 @part(void(Vector, int64, int64, Matrix, Matrix, int64))
@@ -92,6 +95,22 @@ def outer_products(y, x, out, n):
             out[o * inputs + i] = total
 
 
+@part(void(Vector, int64, int64, Matrix, Matrix, int64))
+def add_large_product(a, row, column, x, y, n):
+    """`add_product` by a BLAS, of which every matrix here is the transpose."""
+    outputs, inputs, trans = y.shape[0], x.shape[0], _N if column == 1 else _T
+    at, to = x.ctypes.data, y.ctypes.data
+    sgemm(_N, trans, n, outputs, inputs, at, x.shape[1], a.ctypes.data, max(row, column), _ONE, to, y.shape[1])
+
+
+@part(void(Matrix, Matrix, Vector, int64))
+def large_outer_products(y, x, out, n):
+    """`outer_products` by a BLAS."""
+    outputs, inputs = y.shape[0], x.shape[0]
+    at, to = x.ctypes.data, y.ctypes.data
+    sgemm(_T, _N, inputs, outputs, n, at, x.shape[1], to, y.shape[1], _ZERO, out.ctypes.data, inputs)
+
+
 @part(void(int64, Matrix, int64))
 def activate(activation, y, n):
     """In place, over n columns."""
@@ -113,6 +132,25 @@ def activate(activation, y, n):
         else:
             for b in range(n):
                 y[o, b] = float32(math.expm1(y[o, b])) if y[o, b] < _ZERO else y[o, b]
+
+
+@part(void(int64, Matrix, Matrix, int64))
+def deactivate(activation, y, dy, n):
+    """From the slope by what an activation gave to that by what it was given, in place; it follows from what it gave:
+    1 - y^2, y > 0, min(y, 0) + 1, the leak where y < 0."""
+    for o in range(len(y)):
+        if activation == TANH:
+            for b in range(n):
+                dy[o, b] *= _ONE - y[o, b] * y[o, b]
+        elif activation == RELU:
+            for b in range(n):
+                dy[o, b] = dy[o, b] if y[o, b] > _ZERO else _ZERO
+        elif activation == ELU:
+            for b in range(n):
+                dy[o, b] *= _ONE if y[o, b] > _ZERO else y[o, b] + _ONE
+        elif activation == LEAKY:
+            for b in range(n):
+                dy[o, b] *= _ONE if y[o, b] > _ZERO else LEAK
 
 
 @part(float64(Matrix, int64))
@@ -181,6 +219,8 @@ def forward(parameters, layers, begin, end, work, n):
                 for i in range(inputs):
                     total += row[i] * only[i]
                 y[o, 0] += total
+        elif layers[layer, LARGE]:
+            add_large_product(parameters[weight:], inputs, 1, x, y, n)
         else:
             add_product(parameters[weight:], inputs, 1, x, y, n)
         if activation != IDENTITY:
@@ -192,8 +232,7 @@ def backward(parameters, layers, begin, end, work, slope, gradient, n):
     """From the loss's slope by the outputs, in the rows of `slope` that the last of layers begin to end fill, to its
     gradient, laid out as the parameters.
 
-    The slope of what a layer reads is made as well, unless it reads the inputs, row 0. Activations give their slope
-    from what they gave: 1 - y^2, y > 0, min(y, 0) + 1, the leak where y < 0.
+    The slope of what a layer reads is made as well, unless it reads the inputs, row 0.
     """
     for layer in range(end - 1, begin - 1, -1):
         weight, bias, inputs = layers[layer, WEIGHT], layers[layer, BIAS], layers[layer, INPUTS]
@@ -201,24 +240,12 @@ def backward(parameters, layers, begin, end, work, slope, gradient, n):
         reads, fills = layers[layer, READS], layers[layer, FILLS]
         y, dy = work[fills : fills + outputs], slope[fills : fills + outputs]
         x, dx = work[reads : reads + inputs], slope[reads : reads + inputs]
-        for o in range(outputs):
-            if activation == TANH:
-                for b in range(n):
-                    dy[o, b] *= _ONE - y[o, b] * y[o, b]
-            elif activation == RELU:
-                for b in range(n):
-                    dy[o, b] = dy[o, b] if y[o, b] > _ZERO else _ZERO
-            elif activation == ELU:
-                for b in range(n):
-                    dy[o, b] *= _ONE if y[o, b] > _ZERO else y[o, b] + _ONE
-            elif activation == LEAKY:
-                for b in range(n):
-                    dy[o, b] *= _ONE if y[o, b] > _ZERO else LEAK
+        deactivate(activation, y, dy, n)
+        for o in range(outputs if bias >= 0 else 0):
             total = _ZERO
             for b in range(n):
                 total += dy[o, b]
-            if bias >= 0:
-                gradient[bias + o] = total
+            gradient[bias + o] = total
         if weight < 0:
             standardise_back(x, dy, dx, n)
             continue
@@ -236,7 +263,33 @@ def backward(parameters, layers, begin, end, work, slope, gradient, n):
                 if reads > 0:
                     for i in range(inputs):
                         back[i] += factor * row[i]
+        elif layers[layer, LARGE]:
+            large_outer_products(dy, x, gradient[weight:], n)
+            if reads > 0:
+                add_large_product(parameters[weight:], 1, inputs, dy, dx, n)
         else:
             outer_products(dy, x, gradient[weight:], n)
             if reads > 0:
                 add_product(parameters[weight:], 1, inputs, dy, dx, n)
+
+
+@part(void(Vector, Rows, int64, int64, Matrix, Matrix, int64, int64))
+def back_to_inputs(parameters, layers, begin, end, work, slope, n, first):
+    """`backward` to the slope by the inputs, from row `first` on, and to no gradient."""
+    for layer in range(end - 1, begin - 1, -1):
+        weight, inputs, outputs = layers[layer, WEIGHT], layers[layer, INPUTS], layers[layer, OUTPUTS]
+        reads, fills = layers[layer, READS], layers[layer, FILLS]
+        low = 0 if reads > 0 else first
+        x, dx = work[reads : reads + inputs], slope[reads + low : reads + inputs]
+        dy = slope[fills : fills + outputs]
+        deactivate(layers[layer, ACTIVATION], work[fills : fills + outputs], dy, n)
+        if weight < 0:
+            standardise_back(x, dy, dx, n)
+            continue
+        for i in range(len(dx)):
+            for b in range(n):
+                dx[i, b] = _ZERO
+        if layers[layer, LARGE]:
+            add_large_product(parameters[weight + low :], 1, inputs, dy, dx, n)
+        else:
+            add_product(parameters[weight + low :], 1, inputs, dy, dx, n)

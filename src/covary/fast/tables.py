@@ -19,7 +19,7 @@ from covary.distributions import Geometry
 from covary.heads import CategoricalHead, GaussianHead
 from covary.more_heads import BetaHead, ChoicesHead, ProductHead
 from covary.nets import RunningNorm, Value
-from covary.optim import Adam
+from covary.optim import Adam, Target
 from covary.policies import Policy
 from covary.traces import ObGD
 from covary.types import Rollout
@@ -35,6 +35,10 @@ OTHERS: dict[type[nn.Module], str] = {
 KINDS = {"free": 0, "squash": 1, "half": 2, "wrap": 3, "clip": 4}
 
 
+Owner = Adam | ObGD | Target[Any]
+"""Of a vector that parameters are views of."""
+
+
 class Unknown(Exception):
     """Something that the kernels do not do; says what."""
 
@@ -42,7 +46,7 @@ class Unknown(Exception):
 class Tables(NamedTuple):
     """See `covary.fast.dense` and `covary.fast.densities` for the columns."""
 
-    layers: NDArray[np.int64]  # (layers, 7) the policy's, then the critic's
+    layers: NDArray[np.int64]  # (layers, 8) the policy's, then the critic's
     rows: int  # of `work`
     plan: NDArray[np.int64]  # (12,)
     dims: NDArray[np.int64]  # (D, 5)
@@ -72,15 +76,16 @@ def read(policy: Policy, critic: Value, optimizer: Adam | ObGD, *, entropy: bool
         check_unchanged(module)
     last = head.out if isinstance(head, GaussianHead) else head.logits
     layers: list[tuple[int, ...]] = []
-    inputs = _inputs(policy.torso, last)
-    top = _stack(layers, [*modules_of(policy.torso), last], optimizer, fills=inputs)
+    parts, judges = [*modules_of(policy.torso), last], [*modules_of(critic.torso), critic.head]
+    inputs = inputs_of(parts)
+    top = stack(layers, parts, optimizer, fills=inputs)
     depth = len(layers)
     end = top + last.out_features
-    value = _stack(layers, [*modules_of(critic.torso), critic.head], optimizer, fills=end)
-    if _inputs(critic.torso, critic.head) != inputs:
+    value = stack(layers, judges, optimizer, fills=end)
+    if inputs_of(judges) != inputs:
         raise Unknown("a critic that reads something else than the policy")
     dims, box, given, about, slopes = _head(head, optimizer)
-    _check_apart(layers, optimizer)
+    check_apart(layers, optimizer)
     plan = np.array([*about, depth, top, value], np.int64)
     return Tables(np.array(layers, np.int64), value + 1, plan, dims, box, given, slopes)
 
@@ -113,21 +118,23 @@ def modules_of(torso: nn.Module) -> list[nn.Module]:
     raise Unknown(f"a torso with {type(torso).__name__}")
 
 
-def _inputs(torso: nn.Module, last: nn.Linear) -> int:
-    first = next((m for m in [*modules_of(torso), last] if isinstance(m, nn.Linear)), last)
-    return int(first.in_features)
+def inputs_of(modules: list[nn.Module]) -> int:
+    """Of the first linear layer; every network here ends with one."""
+    return next(int(module.in_features) for module in modules if isinstance(module, nn.Linear))
 
 
-def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: Adam | ObGD, fills: int) -> int:
+def stack(layers: list[tuple[int, ...]], modules: list[nn.Module], owner: Owner, fills: int) -> int:
     """Adds a layer for each linear module and each LayerNorm, with the activation that follows it; the row that the
     last one fills."""
+    from covary.fast.blas import worth  # which needs Numba
+
     reads = 0
     modules = [m for m in modules if type(m) is not nn.Identity]
     for before, module, following in zip([None, *modules], modules, [*modules[1:], None], strict=False):
         if isinstance(module, nn.LayerNorm):
             _check_norm(module, before)
             width, activation = module.normalized_shape[0], _activation(following)
-            layers.append((-1, -1, width, width, activation, reads, fills))
+            layers.append((-1, -1, width, width, activation, reads, fills, 0))
             reads, fills = fills, fills + width
             continue
         if not isinstance(module, nn.Linear):
@@ -142,11 +149,11 @@ def _stack(layers: list[tuple[int, ...]], modules: list[nn.Module], optimizer: A
             raise Unknown(f"a layer of type {type(module).__name__}")
         check_unchanged(module)
         activation = _activation(following)
-        bias = -1 if module.bias is None else place(module.bias, optimizer)
+        bias = -1 if module.bias is None else place(module.bias, owner)
         sizes = (module.in_features, module.out_features)
         if tuple(module.weight.shape) != sizes[::-1] or (bias >= 0 and module.bias.shape != sizes[1:]):
             raise Unknown("a layer of other sizes than it says")
-        layers.append((place(module.weight, optimizer), bias, *sizes, activation, reads, fills))
+        layers.append((place(module.weight, owner), bias, *sizes, activation, reads, fills, int(worth(*sizes))))
         reads, fills = fills, fills + module.out_features
     return reads
 
@@ -176,9 +183,9 @@ def check_unchanged(module: nn.Module) -> None:
         raise Unknown(f"a {cls.__name__} whose methods were changed")
 
 
-def _check_apart(layers: list[tuple[int, ...]], optimizer: Adam | ObGD) -> None:
+def check_apart(layers: list[tuple[int, ...]], owner: Owner) -> None:
     """Raises Unknown where two layers have a parameter in common, whose gradients would have to be added."""
-    owners = np.zeros(optimizer.vector.numel(), np.int64)
+    owners = np.zeros(owner.vector.numel(), np.int64)
     for weight, bias, inputs, outputs, *_ in layers:
         if weight < 0:
             continue
@@ -188,12 +195,13 @@ def _check_apart(layers: list[tuple[int, ...]], optimizer: Adam | ObGD) -> None:
         raise Unknown("a parameter that two layers share")
 
 
-def place(parameter: Tensor, optimizer: Adam | ObGD) -> int:
-    """Where a parameter begins in the optimizer's vector."""
-    vector = optimizer.vector
+def place(parameter: Tensor, owner: Owner) -> int:
+    """Where a parameter begins in its owner's vector."""
+    vector = owner.vector
     offset, rest = divmod(parameter.data_ptr() - vector.data_ptr(), vector.element_size())
     inside = 0 <= offset <= vector.numel() - parameter.numel() and not rest
-    if not inside or not parameter.is_contiguous() or not parameter.requires_grad:
+    moves = parameter.requires_grad is not isinstance(owner, Target)
+    if not inside or not parameter.is_contiguous() or not moves:
         raise Unknown("a parameter that is frozen, or shared with something else")
     check_plain(parameter)
     return offset
