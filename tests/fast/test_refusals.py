@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations, prune
 from twins import FULL, OBS, SUN, agent_of, both, box, layers, rollout_of, run_both
 
 from covary.choices import choose
-from covary.fast import attach
+from covary.fast import attach, blas
 from covary.nets import RunningNorm
 
 
@@ -207,6 +207,15 @@ def test_policies_that_the_kernels_do_not_do_are_refused(policy, options, reason
 @pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
 def test_several_choices_are_refused(algo, space):
     assert attach(agent_of(algo, space)) == "several choices at once"
+
+
+@pytest.mark.parametrize("algo", ["ppo", "actor_critic"])
+def test_layers_too_wide_for_our_own_loops_need_a_blas(algo, monkeypatch):
+    wide = {"hidden": (260, 260)}
+    assert attach(agent_of(algo, box(2), wide)) is None
+    monkeypatch.setattr(blas, "ADDRESS", None)
+    why = attach(agent_of(algo, box(2), wide))
+    assert why is None if algo == "actor_critic" else "so large" in why, "an online learner has no product to make"
 
 
 def test_other_dtypes_and_devices_are_refused():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covary.advantages import Estimates
+from covary.fast.dense import INPUTS, LARGE, OUTPUTS
 from covary.fast.running import VALID
 from covary.fast.steps import act
 from covary.fast.tables import Unknown, check_entropy, normalizer_of, numpy_of, read, steps_of
@@ -23,9 +24,8 @@ from covary.types import Rollout
 Floats = NDArray[np.float32]
 
 
-LARGEST = 256 * 256  # weights of a layer; 512 x 512 in minibatches of 2048 took 1.4 times as long as in PyTorch
-
-
+LARGEST = 256 * 256
+"""Weights of a layer without a BLAS: 512 x 512 in minibatches of 2048 took 1.4 times as long as in PyTorch."""
 WORTH = 128  # transitions of a pass, below which handing one network's to another thread takes longer than doing it
 
 
@@ -48,7 +48,8 @@ class FastPath:
         elif traces is not None and bonus:
             raise Unknown("an entropy bonus beside eligibility traces")
         tables = read(policy, learner.critic, optimizer, entropy=bonus > 0 and not streams)
-        if not learner.online and (tables.layers[:, 2] * tables.layers[:, 3]).max() > LARGEST:
+        weights = tables.layers[:, INPUTS] * tables.layers[:, OUTPUTS]
+        if not learner.online and (weights[tables.layers[:, LARGE] == 0] > LARGEST).any():
             raise Unknown("layers so large that PyTorch's products are faster")
         vector = numpy_of(optimizer.vector)
         self.learner, self.optimizer = learner, optimizer
@@ -67,7 +68,7 @@ class FastPath:
             moments = (numpy_of(optimizer.first), numpy_of(optimizer.second))
             optimizer.settings[0] = config.max_grad_norm
             self.descent = (self.gradient, *moments, sizes, np.array(optimizer.rates), optimizer.settings)
-        self.normalizer, self.clip = normalizer_of(policy.normalizer, int(tables.layers[0, 2]))
+        self.normalizer, self.clip = normalizer_of(policy.normalizer, int(tables.layers[0, INPUTS]))
         if learner.online:  # what is not needed is not compiled
             from covary.fast.stepwise import REFUSED
 
