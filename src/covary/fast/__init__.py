@@ -1,5 +1,4 @@
-"""Kernels for the usual case: a multilayer perceptron with one of our policies, trained by ppo, a2c, trpo, actor_critic
-or stream_ac on a CPU.
+"""Kernels for the usual case: multilayer perceptrons with one of our policies, trained on a CPU.
 
 They do the general path's arithmetic in place, in the memory of the modules' own parameters, and are compiled by Numba
 when they are first needed.
