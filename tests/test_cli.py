@@ -126,6 +126,7 @@ def test_as_a_process_from_another_folder(tmp_path, line):
 def test_every_option_reaches_the_run(shell):
     words = (
         "--policy.covariance full --policy.state-dependent --policy.bounds mean --policy.init-std 0.1 "
+        "--policy.mean-scale 2.5 "
         "--policy.hidden 16 8 --policy.activation relu --critic.hidden 8 --critic.activation elu --gamma 0.5 "
         "--n-envs 3 --horizon 5 --vectorization sync --save-every 15 --eval-every 30 --eval-episodes 2 --device cpu "
         "--seed 4 --no-anneal --target-kl 0.1"
@@ -145,6 +146,7 @@ def test_every_option_reaches_the_run(shell):
         "layer_norm": False,
         "init": "orthogonal",
         "normalize_obs": True,
+        "mean_scale": 2.5,
     }
     assert c["critic"] == {"hidden": [8], "activation": "elu", "layer_norm": False, "init": "orthogonal"}
     wanted = {"gamma": 0.5, "n_envs": 3, "horizon": 5, "anneal": False, "target_kl": 0.1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -451,6 +452,26 @@ def test_another_covariance_starts_at_the_same_mean_and_the_same_spread(before, 
     torch.testing.assert_close(b.log_prob_latent(latent), a.log_prob_latent(latent), rtol=1e-4, atol=1e-4)
     x = torch.randn(10, 3)
     torch.testing.assert_close(new.learner.critic(x), old.learner.critic(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", [{}, {"bounds": "clip"}, {"bounds": "mean"}, {"periodic": (0,)}], ids=str)
+def test_the_scale_of_the_mean(how):
+    """The network's output counts so much more, where it has no scale; nothing else changes, nor what is taken over."""
+    one, four = (covary.untrained(worlds.Plane, mean_scale=scale, **how) for scale in (1.0, 4.0))
+    obs = torch.randn(20, 3)
+    few, many = one.policy(obs), four.policy(obs)
+    second = 1.0 if how.get("bounds") == "mean" else 4.0
+    scale = torch.tensor([1.0 if how.get("periodic") else second, second])
+    torch.testing.assert_close(many.loc - four.policy.head.offset, scale * (few.loc - one.policy.head.offset))
+    torch.testing.assert_close(many.scale, few.scale)
+    four.start_from(shaken(one))
+    torch.testing.assert_close(four.policy(obs).loc, one.policy(obs).loc, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan, "4", True])
+def test_a_scale_of_the_mean_is_a_positive_number(scale):
+    with pytest.raises(covary.UsageError, match="policy.mean_scale must be positive"):
+        PolicyConfig(mean_scale=scale)
 
 
 def test_less_freedom_keeps_the_marginal_deviations():

@@ -48,6 +48,9 @@ class PolicyConfig:
     init_std: float | tuple[float, ...] | None = None
     """standard deviation of the first policy, one or one for each dimension: a share of the width for finite
     dimensions (default 0.25), raw units for others (default 1)"""
+    mean_scale: float = 1.0
+    """how far one unit of the network's output moves the mean: in units of the latent, or in half widths of a finite
+    dimension that is not squashed. Not of an angle, a mean that is kept inside or a Beta, whose outputs have a scale"""
     covariance_matrix: tuple[float, ...] | None = None
     """the matrix of covariance="fixed": its D variances, or its D * D entries row by row, in units of the latent (those
     of the action for mean, clip and free; radians for wrapped); dimensions with bounds beta have no place in it"""
@@ -88,6 +91,9 @@ class PolicyConfig:
         stds = (self.init_std,) if isinstance(self.init_std, int | float) else self.init_std or ()
         if not all(math.isfinite(s) and s > 0 for s in stds):
             raise UsageError("policy.init_std must be positive.", given=self.init_std)
+        scale: Any = self.mean_scale
+        if type(scale) not in (int, float) or not 0 < scale < math.inf:
+            raise UsageError("policy.mean_scale must be positive.", given=repr(scale))
         if self.covariance_matrix is not None and self.covariance != "fixed":
             raise UsageError(
                 "policy.covariance_matrix is the matrix of a fixed covariance.",
@@ -190,7 +196,7 @@ class GaussianHead(nn.Module):
         # as tensors, since an index that is a list is copied to the device, and waited for, at every call
         self.register_buffer("kept_columns", torch.tensor(self.kept, dtype=torch.int64), persistent=False)
         self.register_buffer("angle_columns", torch.tensor(self.angles, dtype=torch.int64), persistent=False)
-        start = [_start(geometry, i) for i in range(d)]
+        start = [_start(geometry, i, 1.0 if i in self.kept else config.mean_scale) for i in range(d)]
         self.register_buffer("offset", torch.tensor([s[0] for s in start]), persistent=False)
         self.register_buffer("gain", torch.tensor([s[1] for s in start]), persistent=False)
         with torch.no_grad():  # a vector of norm 1 in the direction of the interval's centre, (cos pi, sin pi)
@@ -344,9 +350,9 @@ class GaussianHead(nn.Module):
                 fix='covariance="full"' + (f", or rank {other.rank}" if other.rank else ""),
             )
         d, a = self.geometry.dim, len(self.angles)
-        mean = slice(0, d + a)
-        self.out.weight[mean] = other.out.weight[mean]
-        self.out.bias[mean] = other.out.bias[mean]
+        mean, scale = slice(0, d + a), torch.cat([other.gain / self.gain, self.gain.new_ones(a)])
+        self.out.weight[mean] = scale[:, None] * other.out.weight[mean]
+        self.out.bias[mean] = scale * other.out.bias[mean]
         if self.matrix is not None or self.config.covariance_matrix is not None:
             return  # the user named the covariance
         self.base_log_std.copy_(other.base_log_std)
@@ -390,16 +396,18 @@ class GaussianHead(nn.Module):
         return (rows / rows.diagonal().unsqueeze(-1))[below[0], below[1]]
 
 
-def _start(geometry: Geometry, i: int) -> tuple[float, float]:
+def _start(geometry: Geometry, i: int, scale: float = 1.0) -> tuple[float, float]:
     """Where a mean output of 0 puts loc, and what one unit of it is worth, in units of the latent."""
     low, high, kind = geometry.low[i], geometry.high[i], geometry.kinds[i]
-    if kind in ("squash", "half", "wrap"):
+    if kind in ("squash", "half"):
+        return 0.0, scale
+    if kind == "wrap":  # the direction of two outputs, whatever their length
         return 0.0, 1.0
     if math.isfinite(high - low):
-        return (low + high) / 2, (high - low) / 2
+        return (low + high) / 2, scale * (high - low) / 2
     if math.isfinite(low):
-        return low + math.log(2), 1.0
-    return (high - math.log(2), 1.0) if math.isfinite(high) else (0.0, 1.0)
+        return low + math.log(2), scale
+    return (high - math.log(2), scale) if math.isfinite(high) else (0.0, scale)
 
 
 def _unit(geometry: Geometry, i: int, init_std: float | None) -> tuple[float, float]:

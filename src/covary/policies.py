@@ -122,7 +122,8 @@ def make_policy(
 def _make_head(features: int, action_space: Any, config: PolicyConfig, usual: PolicyConfig) -> Head:
     kind = type(action_space).__name__
     if kind in ("Discrete", "MultiDiscrete", "MultiBinary"):
-        for name in ("covariance", "rank", "bounds", "periodic", "init_std", "covariance_matrix", "state_dependent"):
+        of_a_box = ("covariance", "rank", "bounds", "periodic", "init_std", "mean_scale", "covariance_matrix")
+        for name in (*of_a_box, "state_dependent"):
             if (value := getattr(config, name)) not in (getattr(PolicyConfig(), name), getattr(usual, name)):
                 raise UsageError(
                     f"policy.{name} is of a Box of actions; choices have no such thing.",
