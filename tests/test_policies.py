@@ -470,7 +470,7 @@ def test_the_scale_of_the_mean(how):
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan, "4", True])
 def test_a_scale_of_the_mean_is_a_positive_number(scale):
-    with pytest.raises(covary.UsageError, match="policy.mean_scale must be positive"):
+    with pytest.raises(covary.UsageError, match="mean_scale must be positive"):
         PolicyConfig(mean_scale=scale)
 
 
