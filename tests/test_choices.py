@@ -20,6 +20,7 @@ import covary
 from covary import algorithms, choices
 from covary.envs.vectors import InProcess
 from covary.envs.workers import Workers
+from covary.fast import blas
 
 TINY = {"n_envs": 4, "horizon": 10, "minibatch": 16, "epochs": 1, "steps": 80, "quiet": True}
 
@@ -194,9 +195,12 @@ def test_switches_are_true_or_false(name):
         covary.train(Line, **{name: "no"})
 
 
-def test_large_layers_are_left_to_pytorch(here):
+def test_large_layers_are_left_to_pytorch_where_it_shows_no_blas(here, monkeypatch):
     covary.train(Line, out="run", policy={"hidden": (300, 300)}, **TINY)
-    assert "large" in chosen("run")["why"]
+    assert chosen("run")["path"] == "fast"
+    monkeypatch.setattr(blas, "ADDRESS", None)
+    covary.train(Line, out="other", policy={"hidden": (300, 300)}, **TINY)
+    assert "large" in chosen("other")["why"]
 
 
 def test_small_networks_get_one_thread_without_a_trial(monkeypatch):

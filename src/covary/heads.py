@@ -92,8 +92,9 @@ class PolicyConfig:
         if not all(math.isfinite(s) and s > 0 for s in stds):
             raise UsageError("policy.init_std must be positive.", given=self.init_std)
         scale: Any = self.mean_scale
-        if type(scale) not in (int, float) or not 0 < scale < math.inf:
-            raise UsageError("policy.mean_scale must be positive.", given=repr(scale))
+        if type(scale) not in (int, float) or not 1e-6 <= scale <= 1e6:
+            raise UsageError("policy.mean_scale is a number from 1e-6 to 1e6.", given=repr(scale))
+        object.__setattr__(self, "mean_scale", float(scale))
         if self.covariance_matrix is not None and self.covariance != "fixed":
             raise UsageError(
                 "policy.covariance_matrix is the matrix of a fixed covariance.",

@@ -48,7 +48,8 @@ def test_the_same_noise_gives_the_same_actions(case, n):
         executed = np.clip(executed, np.float32(geometry.low), np.float32(geometry.high))
         np.testing.assert_allclose(actions[agreed], executed[agreed], rtol=1e-5, atol=2e-5)
     again = path.act(obs[:1], noise[:1])
-    np.testing.assert_array_equal(again[1], actions[:1])
+    # a BLAS may sum in another order where there are fewer columns
+    np.testing.assert_allclose(again[1], actions[:1], rtol=1e-6 if case == "wide" else 0)
     assert again[0].base is not latents.base or again[0].base is None  # a result is nobody else's memory
     assert not np.shares_memory(again[0], latents)
     for array, was in zip((obs, noise), before, strict=True):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Discrete
 from twins import (
     FULL,
@@ -22,6 +25,7 @@ from covary.fast import path as path_module
 from covary.fast.tables import Unknown
 from covary.nets import RunningNorm
 
+THREADS = Path("/proc/self/task")
 LOSSES = pytest.mark.parametrize(("algo", "n"), [("ppo", 4), ("a2c", 4), ("actor_critic", 1), ("actor_critic", 3)])
 
 
@@ -145,3 +149,17 @@ def test_a_second_core_changes_no_bit(case, monkeypatch):
 def test_rewards_beyond_the_clip_and_trust_in_few_observations_agree():
     """The kernels have these numbers of their own."""
     assert (covary.returns.ReturnScale.CLIP, RunningNorm.FEWEST) == (10.0, 10)
+
+
+@pytest.mark.skipif(not THREADS.exists(), reason="what runs is seen on Linux alone")
+def test_the_critic_learns_beside_in_one_thread_and_no_more():
+    """Whatever the BLAS would take in a thread that torch knows nothing of."""
+    torch.set_num_threads(2)  # or none learns beside; a run says how many once its networks are there
+    agent = agent_of("ppo", box(2), {"hidden": (140, 130)}, n=4, horizon=64, minibatch=256)
+    assert attach(agent) is None
+    torch.set_num_threads(1)
+    rollout = rollout_of(agent, 64, 4, np.random.default_rng(0))
+    before = len(list(THREADS.iterdir()))
+    agent.learner.update(rollout, 0.0)
+    beside = agent.fast.beside is not None  # on two cores
+    assert len(list(THREADS.iterdir())) == before + beside

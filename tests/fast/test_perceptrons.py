@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 from torch import nn
 from twins import assert_close
 
+import covary
 from covary.agent import Agent
 from covary.algorithms import sac
 from covary.fast import attach, blas, dense, detach
@@ -33,6 +34,7 @@ BY_KERNELS = {
     "half-bounded": (HALF, {}),
     "open, init_std": (OPEN, {"init_std": (3.0, 0.1)}),
     "unclipped": (SQUARE, {"bounds": "free"}),
+    "a larger mean": (SQUARE, {"mean_scale": 4}),
 }
 BY_AUTOGRAD = {
     "full": (SQUARE, {"covariance": "full"}),
@@ -157,16 +159,26 @@ def test_pytorch_shows_its_blas_to_kernels():
     assert blas.ADDRESS is not None
 
 
-@pytest.mark.parametrize("hidden", [(8,), (140, 130), ()])
+@pytest.mark.parametrize(
+    ("observation", "hidden", "activation", "layer_norm"),
+    [
+        (3, (8,), "relu", False),
+        (3, (140, 130), "relu", False),
+        (3, (), "relu", False),
+        (126, (140,), "tanh", False),
+        (3, (20, 10), "leaky_relu", True),
+        (126, (140, 120), "elu", True),
+    ],
+)
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_values_and_their_slopes_are_those_of_autograd_in_float64(hidden, number):
+def test_values_and_their_slopes_are_those_of_autograd_in_float64(observation, hidden, activation, layer_norm, number):
     torch.manual_seed(0)
-    critic = QValues(number, 3, 2, hidden, "relu")
+    critic = QValues(number, observation, 2, hidden, activation, layer_norm=layer_norm)
     for value in critic.values:  # each is the smallest now and then
         nn.init.normal_(value[-1].bias, std=0.1)
     exact = in_float64(critic)
     ours = FastValues(critic, Adam([critic], 1e-3), Rooms())
-    x, action, y, weight = torch.randn(700, 3), torch.randn(700, 2), torch.randn(700), torch.rand(700)
+    x, action, y, weight = torch.randn(700, observation), torch.randn(700, 2), torch.randn(700), torch.rand(700)
     seen = action.double().requires_grad_()
     q = exact(x.double(), seen)
     torch.testing.assert_close(ours(x, action).double(), q, rtol=1e-4, atol=1e-5)
@@ -187,6 +199,29 @@ def test_values_and_their_slopes_are_those_of_autograd_in_float64(hidden, number
     torch.testing.assert_close(sizes.double(), error.abs().mean(0), rtol=1e-4, atol=1e-5)
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(wanted, [*exact.parameters()])])
     torch.testing.assert_close(torch.from_numpy(ours.gradient).double(), gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_critics_that_share_a_parameter_go_the_general_way():
+    critic = QValues(2, 3, 1, (8,), "relu")
+    optimizer = Adam([critic], 1e-3)
+    critic.values[1][0].weight = critic.values[0][0].weight
+    with pytest.raises(Unknown, match="two layers share"):
+        FastValues(critic, optimizer, Rooms())
+
+
+def test_a_loss_that_is_not_finite_moves_nothing():
+    """The mean is infinite, the gradient is not."""
+    _, agent = twins_of(Box(-np.inf, np.inf, (2,), np.float32), {"activation": "tanh"})
+    with torch.no_grad():
+        agent.policy.head.out.bias[0] = torch.inf
+    before = agent.policy.head.out.weight.clone()
+    with pytest.raises(covary.guard.NonFinite):
+        agent.learner._learn(*agent.learner._batch(0.4))
+    assert agent.policy.head.out.weight.equal(before)
+
+
+def test_a_layer_of_one_input_is_not_for_the_blas():
+    assert not blas.worth(1, 1 << 15)
 
 
 def test_a_value_that_is_no_number_is_the_smallest():

@@ -68,6 +68,7 @@ POLICIES = {
     "mixed clip": (MIXED, {"periodic": (0,), "bounds": ("auto", "clip", "clip", "auto", "mean", "free")}),
     "tanh": (box(2), {"activation": "tanh", "hidden": (7, 5, 9)}),
     "relu": (box(2), {"activation": "relu", "hidden": (13, 6)}),
+    "a larger mean": (box(2), STATE | {"mean_scale": 3.0}),
     "wide": (box(2), FULL | {"activation": "relu", "hidden": (150, 130)}),
     "elu": (box(2), {"activation": "elu", "hidden": (7, 5, 9)}),
     "one unit": (box(2), {"activation": "elu", "hidden": (1,)}),

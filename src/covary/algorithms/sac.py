@@ -329,7 +329,8 @@ class Learner:
                 action, log_prob = fast.draws(batch.x, batch.noise)
                 q, slope = fast.critic.least(batch.x, action)
                 fast.draws.back(slope / -len(q), alpha / len(q))
-                loss = actor_loss(log_prob, q, alpha).item()
+                if not math.isfinite(loss := actor_loss(log_prob, q, alpha).item()):
+                    raise FloatingPointError(f"a loss of {loss}")
                 return loss, adam.step_in_place(c.max_grad_norm), q.mean().item(), log_prob
         policy, critic = (self.policy, self.critic) if fast is None else (fast.policy, fast.critic)
         action, log_prob = drawn(policy, batch.x, batch.noise)

@@ -1,5 +1,5 @@
 """The product of large matrices, by the BLAS that PyTorch brings: what the process has loaded already, what follows
-`torch.set_num_threads`, and as fast as a core can be.
+`torch.set_num_threads` (in a thread of one's own once torch was asked for it there), and as fast as a core can be.
 
 Kernels call it by its address, under the name that every BLAS gives it (Dongarra et al. 1990, Level 3: SGEMM).
 """
@@ -45,8 +45,8 @@ llvmlite.binding.add_symbol(_NAME, ADDRESS or 1)
 
 def worth(inputs: int, outputs: int) -> bool:
     """Whether the products of a layer are to be made here. Sizes are 64-bit numbers of which a BLAS may read the first
-    half, which is the lower one in this byte order alone."""
-    return ADDRESS is not None and sys.byteorder == "little" and inputs * outputs >= _LARGE
+    half, which is the lower one in this byte order alone; and a weight of one column looks like its transpose."""
+    return ADDRESS is not None and sys.byteorder == "little" and inputs > 1 and inputs * outputs >= _LARGE
 
 
 @intrinsic

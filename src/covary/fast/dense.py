@@ -144,7 +144,7 @@ def deactivate(activation, y, dy, n):
                 dy[o, b] *= _ONE - y[o, b] * y[o, b]
         elif activation == RELU:
             for b in range(n):
-                dy[o, b] = dy[o, b] if y[o, b] > _ZERO else _ZERO
+                dy[o, b] = _ZERO if y[o, b] <= _ZERO else dy[o, b]
         elif activation == ELU:
             for b in range(n):
                 dy[o, b] *= _ONE if y[o, b] > _ZERO else y[o, b] + _ONE

@@ -87,7 +87,8 @@ class FastPath:
             self.order, self.rows = np.arange(self.minibatch), np.zeros(self.minibatch, np.int64)
             self.other_work, self.other_slope = np.zeros_like(self.work), np.zeros_like(self.work)  # the critic's
             enough = learner.horizon * config.n_envs >= WORTH
-            self.beside = ThreadPoolExecutor(1) if enough and _cores() > 1 else None
+            # which asks torch for its threads, or its BLAS would take every core
+            self.beside = ThreadPoolExecutor(1, initializer=torch.get_num_threads) if enough and _cores() > 1 else None
         if not learner.online and not hasattr(config, "minibatch"):  # a rollout is learned from once, and short
             from covary.fast.batches import estimates
             from covary.fast.running import show

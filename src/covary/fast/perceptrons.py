@@ -199,6 +199,7 @@ class FastValues:
         tables = [table(owner, [value]) for value in critic.values]
         self.number, self.depth, self.rows = len(tables), len(tables[0][0]), tables[0][1]
         self.same = np.concatenate([layers for layers, _ in tables])
+        check_apart(self.same.tolist(), owner)
         self.apart = self.same.copy()
         for k, layers in enumerate(np.split(self.apart, self.number)):
             layers[1:, READS] += k * self.rows

@@ -24,7 +24,7 @@ from covary.policies import Policy
 from covary.traces import ObGD
 from covary.types import Rollout
 
-# As the kernels have them; repeated here so that reading an agent needs no Numba.
+# As the kernels have them; repeated here so that this file is read without Numba.
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.Tanh: 1, nn.ReLU: 2, nn.ELU: 3, nn.LeakyReLU: 4}
 LEAK, NORM_EPS = 0.01, 1e-5
 OTHERS: dict[type[nn.Module], str] = {
