@@ -868,7 +868,11 @@ def wrong(data):
 
 @pytest.mark.parametrize(
     ("env", "options"),
-    [(Drift, ROLLOUTS | SYNC), (Described, ONLINE | GENERAL | SYNC), (Choices, ONLINE | SYNC)],
+    [
+        (Drift, ROLLOUTS | SYNC),
+        pytest.param(Described, ONLINE | GENERAL | SYNC, marks=pytest.mark.slow),
+        (Choices, ONLINE | SYNC),
+    ],
     ids=["ppo", "described", "choices"],
 )
 def test_every_entry_of_where_a_run_stood_can_be_wrong(env, options, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from clinic import HERE, examine
+from sizes import now_and_then
 
 from covary.doctor import command
 
@@ -315,14 +316,17 @@ print("weights", len(states), hashlib.sha256("".join(states).encode()).hexdigest
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param("healthy/cleanrl_like_ppo.py", marks=pytest.mark.slow),
-        "healthy/td_actor_critic_online.py",
-        pytest.param("healthy/vae_rsample_bars.py", marks=pytest.mark.slow),
-        pytest.param("healthy/lbfgs_closure_gp.py", marks=pytest.mark.slow),
-        pytest.param("faulty/graph_cut__original_question.py", marks=pytest.mark.slow),
-        pytest.param("faulty/graph_cut__actor_critic_item_list.py", marks=pytest.mark.slow),
-    ],
+    now_and_then(
+        [
+            "healthy/cleanrl_like_ppo.py",
+            "healthy/td_actor_critic_online.py",
+            "healthy/vae_rsample_bars.py",
+            "healthy/lbfgs_closure_gp.py",
+            "faulty/graph_cut__original_question.py",
+            "faulty/graph_cut__actor_critic_item_list.py",
+        ],
+        ["healthy/td_actor_critic_online.py"],
+    ),
 )
 def test_watching_changes_no_bit(tmp_path, name):
     (tmp_path / "script.py").write_text((HERE / name).read_text() + STATE)
